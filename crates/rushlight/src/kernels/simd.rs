@@ -1,0 +1,109 @@
+//! Run-time dispatch: the same loop compiled for each processor generation, the best one picked when it runs.
+//!
+//! A kernel is a plain loop over slices that the compiler can turn into vector code. [`dispatch`] compiles it three
+//! times on x86-64 (baseline, AVX2 + FMA, AVX-512) so that a stock build is a fast build; NEON is part of the aarch64
+//! baseline. What a kernel calls inside must be `#[inline(always)]`, or it stays baseline code.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// The instruction sets a kernel is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What the target's baseline has (SSE2 on x86-64, NEON on aarch64).
+    Baseline = 1,
+    /// AVX2 and FMA (x86-64-v3).
+    Avx2 = 2,
+    /// AVX-512 F, BW, CD, DQ, VL (x86-64-v4).
+    Avx512 = 3,
+}
+
+static LEVEL: AtomicU8 = AtomicU8::new(0);
+
+/// The level in use: the best that this processor has, or less if `RUSHLIGHT_SIMD` (`baseline`, `avx2`, `avx512`) or
+/// [`force_level`] says so.
+#[inline]
+pub fn level() -> Level {
+    match LEVEL.load(Ordering::Relaxed) {
+        1 => Level::Baseline,
+        2 => Level::Avx2,
+        3 => Level::Avx512,
+        _ => {
+            let asked = match std::env::var("RUSHLIGHT_SIMD").as_deref() {
+                Ok("baseline") => Level::Baseline,
+                Ok("avx2") => Level::Avx2,
+                _ => Level::Avx512,
+            };
+            force_level(asked)
+        }
+    }
+}
+
+/// The best level that this processor has.
+pub fn best_level() -> Level {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if pulp::x86::V4::try_new().is_some() {
+            return Level::Avx512;
+        }
+        if pulp::x86::V3::try_new().is_some() {
+            return Level::Avx2;
+        }
+    }
+    Level::Baseline
+}
+
+/// Uses `level`, or the best that this processor has where that is lower; returns what is used. For tests.
+pub fn force_level(level: Level) -> Level {
+    let used = level.min(best_level());
+    LEVEL.store(used as u8, Ordering::Relaxed);
+    used
+}
+
+/// Runs `f` compiled for the level in use. `f` should be a closure marked `#[inline(always)]`.
+#[inline]
+pub fn dispatch<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        struct Call<F>(F);
+        impl<R, F: FnOnce() -> R> pulp::NullaryFnOnce for Call<F> {
+            type Output = R;
+            #[inline(always)]
+            fn call(self) -> R {
+                (self.0)()
+            }
+        }
+        match level() {
+            Level::Avx512 => {
+                if let Some(simd) = pulp::x86::V4::try_new() {
+                    return simd.vectorize(Call(f));
+                }
+            }
+            Level::Avx2 => {
+                if let Some(simd) = pulp::x86::V3::try_new() {
+                    return simd.vectorize(Call(f));
+                }
+            }
+            Level::Baseline => {}
+        }
+    }
+    f()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_level_computes_the_same_sum() {
+        let x: Vec<f32> = (0..1000).map(|i| i as f32).collect();
+        for level in [Level::Baseline, Level::Avx2, Level::Avx512] {
+            force_level(level);
+            let s: f32 = dispatch(
+                #[inline(always)]
+                || x.iter().map(|v| v * 2.0).sum(),
+            );
+            assert_eq!(s, 999_000.0);
+        }
+        force_level(Level::Avx512);
+    }
+}

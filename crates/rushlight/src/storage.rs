@@ -1,0 +1,352 @@
+//! Typed buffers over a caching allocator.
+//!
+//! A fresh large buffer costs a page fault per 4 KiB, more than the addition that fills it, so buffers return to a
+//! free list by size class and are handed out again. Memory comes zeroed from the system and holds plain numbers ever
+//! after, so a reused buffer is *initialised*, with arbitrary contents: [`Buffer::scratch`] is safe and costs nothing.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::{DType, Element, Error, Result, bf16, f16};
+
+/// Alignment of every buffer: a cache line, and the widest vector.
+const ALIGN: usize = 64;
+/// Blocks from here on come from `mmap`, aligned for and advised to use huge pages.
+const LARGE: usize = 4 << 20;
+const HUGE_PAGE: usize = 2 << 20;
+/// Blocks up to here are kept in a list per thread, without a lock.
+const SMALL: usize = 64 << 10;
+const SMALL_CLASSES: usize = 42;
+const SMALL_LIST: usize = 32;
+
+/// Bytes handed out now, the most there ever were, and bytes waiting in free lists.
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+static CACHED: AtomicUsize = AtomicUsize::new(0);
+static CAP: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Size classes: 64 bytes, then four to each power of two, so at most a fifth of a block is unused.
+fn class_of(bytes: usize) -> usize {
+    if bytes <= 64 {
+        return 0;
+    }
+    let log = (bytes - 1).ilog2() as usize;
+    1 + (log - 6) * 4 + ((bytes - 1) >> (log - 2)) % 4
+}
+
+fn class_size(class: usize) -> usize {
+    match class {
+        0 => 64,
+        c => (1 << (6 + (c - 1) / 4 - 2)) * (5 + (c - 1) % 4),
+    }
+}
+
+enum Memory {
+    /// From the heap: `calloc`, so that fresh pages are not touched to zero them.
+    Heap { _block: Box<[u64]> },
+    /// From the system, in huge pages where it has them.
+    Mapped { _map: memmap2::MmapMut },
+}
+
+/// A zeroed or recycled piece of memory of one size class.
+struct Block {
+    start: NonNull<u8>,
+    class: usize,
+    _memory: Memory,
+}
+
+// SAFETY: a Block owns its memory alone; `start` points into `_memory`, which is Send and Sync.
+unsafe impl Send for Block {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for Block {}
+
+impl Block {
+    fn fresh(class: usize) -> Option<Block> {
+        let size = class_size(class);
+        let (base, align, memory) = if size >= LARGE {
+            let mut map = memmap2::MmapMut::map_anon(size.checked_add(HUGE_PAGE)?).ok()?;
+            #[cfg(target_os = "linux")]
+            let _ = map.advise(memmap2::Advice::HugePage); // only speed depends on it
+            (map.as_mut_ptr(), HUGE_PAGE, Memory::Mapped { _map: map })
+        } else {
+            let mut block = zeroed(size + ALIGN)?;
+            (block.as_mut_ptr().cast(), ALIGN, Memory::Heap { _block: block })
+        };
+        let skip = base.align_offset(align);
+        // SAFETY: `skip < align`, and `align` bytes more than `size` were asked for.
+        let start = unsafe { NonNull::new_unchecked(base.add(skip)) };
+        Some(Block { start, class, _memory: memory })
+    }
+}
+
+/// `bytes` zeroed bytes, or `None` where the system refuses them.
+fn zeroed(bytes: usize) -> Option<Box<[u64]>> {
+    let layout = std::alloc::Layout::array::<u64>(bytes.div_ceil(8)).ok()?;
+    // SAFETY: the size is not zero (at least ALIGN bytes); zero bytes are valid u64; the Box frees with the layout
+    // that it was allocated with.
+    unsafe {
+        let p = std::alloc::alloc_zeroed(layout).cast::<u64>();
+        if p.is_null() {
+            return None;
+        }
+        Some(Box::from_raw(std::ptr::slice_from_raw_parts_mut(p, bytes.div_ceil(8))))
+    }
+}
+
+/// Enough for the largest size that [`Buffer::try_scratch`] lets through.
+const CLASSES: usize = 224;
+static FREE: Mutex<[Vec<Block>; CLASSES]> = Mutex::new([const { Vec::new() }; CLASSES]);
+
+thread_local! {
+    static LOCAL: RefCell<Local> = const { RefCell::new(Local([const { Vec::new() }; SMALL_CLASSES])) };
+}
+
+/// The small free blocks of one thread.
+struct Local([Vec<Block>; SMALL_CLASSES]);
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        let bytes: usize = self.0.iter().flatten().map(|b| class_size(b.class)).sum();
+        CACHED.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+fn take(bytes: usize) -> Option<Block> {
+    let class = class_of(bytes);
+    let size = class_size(class);
+    let cached = if size <= SMALL {
+        LOCAL.try_with(|l| l.borrow_mut().0[class].pop()).ok().flatten()
+    } else {
+        FREE.lock().unwrap_or_else(|e| e.into_inner())[class].pop()
+    };
+    let block = match cached {
+        Some(block) => {
+            CACHED.fetch_sub(size, Ordering::Relaxed);
+            block
+        }
+        None => Block::fresh(class).or_else(|| {
+            memory::clear();
+            Block::fresh(class)
+        })?,
+    };
+    let used = IN_USE.fetch_add(size, Ordering::Relaxed) + size;
+    if used > PEAK.load(Ordering::Relaxed) {
+        PEAK.fetch_max(used, Ordering::Relaxed);
+    }
+    Some(block)
+}
+
+fn give_back(block: Block) {
+    let size = class_size(block.class);
+    IN_USE.fetch_sub(size, Ordering::Relaxed);
+    if CACHED.load(Ordering::Relaxed).saturating_add(size) > CAP.load(Ordering::Relaxed) {
+        return;
+    }
+    if size > SMALL {
+        CACHED.fetch_add(size, Ordering::Relaxed);
+        FREE.lock().unwrap_or_else(|e| e.into_inner())[block.class].push(block);
+        return;
+    }
+    // Where the thread is ending, `try_with` drops the closure, and the block with it.
+    let _ = LOCAL.try_with(move |l| {
+        let list = &mut l.borrow_mut().0[block.class];
+        if list.len() < SMALL_LIST {
+            CACHED.fetch_add(size, Ordering::Relaxed);
+            list.push(block);
+        }
+    });
+}
+
+/// How much memory tensors use.
+pub mod memory {
+    use super::*;
+
+    /// Figures of the allocator, in bytes.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Stats {
+        /// Held by tensors.
+        pub in_use: usize,
+        /// The most that tensors ever held at once, since the start or [`reset_peak`].
+        pub peak: usize,
+        /// Freed by tensors and kept to be used again.
+        pub cached: usize,
+    }
+
+    /// The allocator's figures now.
+    pub fn stats() -> Stats {
+        Stats {
+            in_use: IN_USE.load(Ordering::Relaxed),
+            peak: PEAK.load(Ordering::Relaxed),
+            cached: CACHED.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Starts the peak figure anew from what is in use.
+    pub fn reset_peak() {
+        PEAK.store(IN_USE.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Gives the memory that waits in free lists back to the system (small blocks: this thread's).
+    pub fn clear() {
+        let mut freed = 0;
+        let mut drop_all = |list: &mut Vec<Block>| {
+            freed += list.iter().map(|b| class_size(b.class)).sum::<usize>();
+            list.clear();
+            list.shrink_to_fit();
+        };
+        FREE.lock().unwrap_or_else(|e| e.into_inner()).iter_mut().for_each(&mut drop_all);
+        let _ = LOCAL.try_with(|l| l.borrow_mut().0.iter_mut().for_each(&mut drop_all));
+        CACHED.fetch_sub(freed, Ordering::Relaxed);
+    }
+
+    /// Keeps at most `bytes` in free lists from now on; what is beyond goes back to the system when freed.
+    pub fn set_cache_limit(bytes: usize) {
+        CAP.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// `len` elements of `T`, aligned to 64 bytes, from the free lists.
+pub struct Buffer<T> {
+    block: Option<Block>,
+    len: usize,
+    _element: std::marker::PhantomData<T>,
+}
+
+impl<T: Element> Buffer<T> {
+    /// A buffer with arbitrary contents (`false` for bool), to be written in full by its maker.
+    pub fn try_scratch(len: usize, op: &'static str) -> Result<Buffer<T>> {
+        let bytes = len.checked_mul(size_of::<T>()).filter(|&b| b <= isize::MAX as usize / 4);
+        let refused = || Error::OutOfMemory { op, bytes: bytes.unwrap_or(usize::MAX) };
+        let block = match bytes.ok_or_else(refused)? {
+            0 => None,
+            bytes => Some(take(bytes).ok_or_else(refused)?),
+        };
+        let mut buffer = Buffer { block, len, _element: std::marker::PhantomData };
+        if T::DTYPE == DType::Bool {
+            // A recycled block may hold bytes that are no bool.
+            if let Some(b) = &mut buffer.block {
+                // SAFETY: the block has at least `len` bytes.
+                unsafe { b.start.as_ptr().write_bytes(0, len) };
+            }
+        }
+        Ok(buffer)
+    }
+
+    /// A buffer filled with `value`.
+    pub fn full(len: usize, value: T, op: &'static str) -> Result<Buffer<T>> {
+        let mut b = Buffer::try_scratch(len, op)?;
+        b.fill(value);
+        Ok(b)
+    }
+
+    /// A buffer holding a copy of `data`.
+    pub fn copy_of(data: &[T], op: &'static str) -> Result<Buffer<T>> {
+        let mut b = Buffer::try_scratch(data.len(), op)?;
+        b.copy_from_slice(data);
+        Ok(b)
+    }
+}
+
+impl<T> Deref for Buffer<T> {
+    type Target = [T];
+    #[inline]
+    fn deref(&self) -> &[T] {
+        match &self.block {
+            // SAFETY: the block holds at least `len` elements, aligned to 64; every byte was zeroed by the system or
+            // written as a number since, and any bit pattern is a valid number (bool buffers are cleared when made).
+            Some(b) => unsafe { std::slice::from_raw_parts(b.start.as_ptr().cast(), self.len) },
+            None => &[],
+        }
+    }
+}
+
+impl<T> DerefMut for Buffer<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        match &self.block {
+            // SAFETY: as in `deref`; `&mut self` is the only way to the block.
+            Some(b) => unsafe { std::slice::from_raw_parts_mut(b.start.as_ptr().cast(), self.len) },
+            None => &mut [],
+        }
+    }
+}
+
+impl<T> Drop for Buffer<T> {
+    fn drop(&mut self) {
+        if let Some(block) = self.block.take() {
+            give_back(block);
+        }
+    }
+}
+
+impl<T> fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({} elements)", self.len)
+    }
+}
+
+/// A buffer of any dtype.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Storage {
+    F32(Buffer<f32>),
+    F64(Buffer<f64>),
+    BF16(Buffer<bf16>),
+    F16(Buffer<f16>),
+    I64(Buffer<i64>),
+    U8(Buffer<u8>),
+    Bool(Buffer<bool>),
+}
+
+impl Storage {
+    /// The dtype of its elements.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Storage::F32(_) => DType::F32,
+            Storage::F64(_) => DType::F64,
+            Storage::BF16(_) => DType::BF16,
+            Storage::F16(_) => DType::F16,
+            Storage::I64(_) => DType::I64,
+            Storage::U8(_) => DType::U8,
+            Storage::Bool(_) => DType::Bool,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_hold_what_they_are_asked_for() {
+        for bytes in (1..5000).chain([1 << 20, (1 << 20) + 1, 5 << 20, usize::MAX / 8]) {
+            let c = class_of(bytes);
+            assert!(class_size(c) >= bytes, "{bytes} in class {c} of {}", class_size(c));
+            assert!(c == 0 || class_size(c - 1) < bytes, "{bytes} fits class {}", c - 1);
+            assert!(c < CLASSES);
+        }
+        assert!(class_of(SMALL) < SMALL_CLASSES);
+    }
+
+    #[test]
+    fn a_freed_block_comes_back() {
+        let a = Buffer::full(100_000, 1.5f32, "test").unwrap();
+        let p = a.as_ptr();
+        assert_eq!(p as usize % ALIGN, 0);
+        drop(a);
+        let b = Buffer::<f32>::try_scratch(99_000, "test").unwrap();
+        assert_eq!(b.len(), 99_000);
+        let c = Buffer::<bool>::try_scratch(400_000, "test").unwrap();
+        assert!(c.iter().all(|b| !b));
+    }
+
+    #[test]
+    fn a_refused_size_is_an_error() {
+        let e = Buffer::<f64>::try_scratch(usize::MAX / 64, "zeros").unwrap_err();
+        assert!(e.to_string().starts_with("zeros: cannot allocate"), "{e}");
+    }
+}
