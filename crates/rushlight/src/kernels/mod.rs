@@ -1,5 +1,9 @@
 //! HOW it is computed here: slices in, slices out. SIMD and threads live only in this folder; it knows no Tensor.
 
+pub(crate) mod elementwise;
+pub(crate) mod index;
 pub(crate) mod math;
 pub mod parallel;
+pub(crate) mod reduce;
 pub mod simd;
+pub(crate) mod strided;

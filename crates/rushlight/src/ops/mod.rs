@@ -1,0 +1,10 @@
+//! WHAT is computed: one file per idea, each holding the method, its forward and its gradient rule side by side.
+
+mod binary;
+mod cast;
+mod compare;
+mod extremum;
+mod join;
+mod matmul;
+mod reduce;
+mod unary;
