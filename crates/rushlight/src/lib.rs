@@ -1,13 +1,22 @@
 //! Rushlight: a deep-learning library small enough to read and fast enough to use.
 
+mod autograd;
 mod dtype;
 mod error;
 pub(crate) mod kernels;
+mod ops;
+pub mod random;
 mod shape;
 mod storage;
+mod tensor;
 
+pub use autograd::{
+    GradCheck, Gradients, Grads, IntoGrads, checkpoint, grad, gradcheck, gradgradcheck, is_grad_enabled, no_grad,
+    record, record_with_output, set_grad_enabled,
+};
 pub use dtype::{DType, Element, Float, Real, bf16, f16};
 pub use error::{Error, Result};
 pub use kernels::parallel::{num_threads, set_num_threads};
 pub use shape::{Layout, Shape, Strides};
 pub use storage::memory;
+pub use tensor::{Arg, Dim, Dims, IntoShape, NestedArray, Tensor};

@@ -16,7 +16,8 @@ impl Tensor {
     /// Errors: more than one element (see [`Tensor::backward_with`]); not tracked; walked before.
     pub fn backward(&self) -> Result<Gradients> {
         if self.numel() != 1 {
-            let message = format!("a loss has one element, this has shape {}; reduce it or use backward_with", self.shape());
+            let message =
+                format!("a loss has one element, this has shape {}; reduce it or use backward_with", self.shape());
             return Err(Error::gradient("backward", message));
         }
         self.backward_with(&self.ones_like()?)

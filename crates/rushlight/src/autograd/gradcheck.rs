@@ -34,11 +34,7 @@ impl Default for GradCheck {
 /// # Ok::<(), rushlight::Error>(())
 /// ```
 /// Errors: a gradient that differs (with the place and both values); inputs that are not f64; an error of `f`.
-pub fn gradcheck(
-    f: impl Fn(&[Tensor]) -> Result<Tensor>,
-    inputs: &[Tensor],
-    options: GradCheck,
-) -> Result<()> {
+pub fn gradcheck(f: impl Fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor], options: GradCheck) -> Result<()> {
     let inputs = prepare("gradcheck", inputs, options.perturb)?;
     let output = f(&inputs)?;
     if !output.dtype().is_float() {
@@ -51,16 +47,13 @@ pub fn gradcheck(
 /// Checks second gradients: that the gradient of `f`, weighted by a fixed random cotangent, passes [`gradcheck`].
 ///
 /// PyTorch: `torch.autograd.gradgradcheck`.
-pub fn gradgradcheck(
-    f: impl Fn(&[Tensor]) -> Result<Tensor>,
-    inputs: &[Tensor],
-    options: GradCheck,
-) -> Result<()> {
+pub fn gradgradcheck(f: impl Fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor], options: GradCheck) -> Result<()> {
     let inputs = prepare("gradgradcheck", inputs, options.perturb)?;
     let cotangent = no_grad(|| f(&inputs))?.randn_like()?;
     // All first gradients in one flat tensor, as a function of the inputs.
     let first = |x: &[Tensor]| -> Result<Tensor> {
-        let x: Vec<Tensor> = x.iter().map(|t| if t.is_tracked() { Ok(t.clone()) } else { t.requires_grad() }).collect::<Result<_>>()?;
+        let x: Vec<Tensor> =
+            x.iter().map(|t| if t.is_tracked() { Ok(t.clone()) } else { t.requires_grad() }).collect::<Result<_>>()?;
         let y = f(&x)?.mul(&cotangent)?.sum(..)?;
         let refs: Vec<&Tensor> = x.iter().collect();
         let grads = grad(&[&y], &refs, true)?;
@@ -100,7 +93,7 @@ fn jacobian(output: &Tensor, inputs: &[Tensor]) -> Result<Vec<Vec<f64>>> {
                 // A function that does not depend on its inputs has gradient zero.
                 return Ok(vec![0.0; inputs.iter().map(Tensor::numel).sum()]);
             }
-            let element = output.reshape(-1)?.select(0, i)?;
+            let element = output.reshape(-1)?.select(0, i as i64)?;
             let grads = grad(&[&element], &refs, false)?;
             let mut row = vec![];
             for (g, x) in grads.iter().zip(inputs) {

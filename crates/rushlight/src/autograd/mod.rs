@@ -17,8 +17,8 @@ pub use backward::grad;
 pub use checkpoint::checkpoint;
 pub use gradcheck::{GradCheck, gradcheck, gradgradcheck};
 pub use gradients::Gradients;
-pub(crate) use node::Node;
 use node::Backward;
+pub(crate) use node::Node;
 
 use crate::{Error, Result, Tensor};
 
@@ -226,5 +226,3 @@ impl Tensor {
         self.node().filter(|n| !n.is_leaf()).map(|n| n.name)
     }
 }
-
-

@@ -5,9 +5,8 @@
 use crate::autograd::{no_gradient, record};
 use crate::dtype::each_float;
 use crate::kernels::elementwise::{map2, update};
-use crate::kernels::math::Functions;
 use crate::tensor::Arg;
-use crate::{DType, Element, Error, Float, Real, Result, Tensor};
+use crate::{DType, Error, Float, Real, Result, Tensor};
 
 /// A function of two numbers, on floats and on integers.
 trait Function2: Copy + Send + Sync + 'static {

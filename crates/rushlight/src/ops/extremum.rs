@@ -42,9 +42,8 @@ impl Tensor {
             return Ok((values, index));
         }
         let (shape, at) = (self.shape().clone(), index.clone());
-        let values = record(op, values, &[self], move |dy| {
-            Tensor::zeros(&shape, dy.dtype())?.scatter_add(dim, &at, dy)
-        })?;
+        let values =
+            record(op, values, &[self], move |dy| Tensor::zeros(&shape, dy.dtype())?.scatter_add(dim, &at, dy))?;
         Ok((values, index))
     }
 

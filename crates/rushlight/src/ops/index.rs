@@ -8,7 +8,7 @@ use crate::kernels::index;
 use crate::ops::binary::when_tracked;
 use crate::ops::reduce::cut;
 use crate::tensor::Dim;
-use crate::{DType, Error, Float, Result, Shape, Tensor};
+use crate::{DType, Element, Error, Result, Shape, Tensor};
 
 /// The indices as a contiguous i64 tensor, negative ones counted from the end; an error names the first bad one.
 fn checked(op: &'static str, index: &Tensor, dim: usize, size: usize) -> Result<Tensor> {
@@ -86,10 +86,11 @@ impl Tensor {
 
     /// This tensor cut to the size of `index` in every dim but `dim`, as gather and scatter read and write it.
     fn fit_to_index(&self, op: &'static str, dim: usize, index: &Tensor) -> Result<Tensor> {
-        let fits = index.rank() == self.rank()
-            && (0..self.rank()).all(|d| d == dim || index.dims()[d] <= self.dims()[d]);
+        let fits =
+            index.rank() == self.rank() && (0..self.rank()).all(|d| d == dim || index.dims()[d] <= self.dims()[d]);
         if !fits {
-            let message = format!("index of shape {} does not fit shape {} beside dim {dim}", index.shape(), self.shape());
+            let message =
+                format!("index of shape {} does not fit shape {} beside dim {dim}", index.shape(), self.shape());
             return Err(Error::invalid(op, message));
         }
         (0..self.rank())
@@ -102,7 +103,8 @@ impl Tensor {
         let op = "take_along_dim";
         let dim = dim.index(op, self.shape())?;
         if index.rank() != self.rank() {
-            let message = format!("index of shape {} and tensor of shape {} differ in rank", index.shape(), self.shape());
+            let message =
+                format!("index of shape {} and tensor of shape {} differ in rank", index.shape(), self.shape());
             return Err(Error::invalid(op, message));
         }
         let beside = |t: &Tensor| t.shape().with(dim, 1);
@@ -159,7 +161,11 @@ impl Tensor {
             return Err(Error::invalid(op, message));
         }
         if src.dtype() != self.dtype() {
-            return Err(Error::dtype(op, src.dtype(), format!("expected the source as {}, like the target", self.dtype())));
+            return Err(Error::dtype(
+                op,
+                src.dtype(),
+                format!("expected the source as {}, like the target", self.dtype()),
+            ));
         }
         self.fit_to_index(op, dim, index)?;
         checked(op, index, dim, self.dims()[dim])
@@ -172,7 +178,10 @@ impl Tensor {
         let places = index.slice::<i64>(op)?;
         each_dtype!(self.dtype(), T => {
             let src = src.slice::<T>(op)?;
-            let sum = |a: T, b: T| T::from_f64(a.to_f64() + b.to_f64());
+            let sum = |a: T, b: T| match T::DTYPE.is_float() {
+                true => T::from_f64(a.to_f64() + b.to_f64()),
+                false => T::from_i64(a.to_i64().wrapping_add(b.to_i64())),
+            };
             if whole {
                 let data = out.make_mut::<T>(op)?;
                 index::scatter(data, (n, inner), places, m, src, |a, b| if add { sum(a, b) } else { b });
@@ -213,8 +222,11 @@ impl Tensor {
         for i in (0..nonzero.len()).filter(|&i| nonzero[i]) {
             out.extend((0..self.rank()).map(|d| (i / strides[d] as usize % self.dims()[d]) as i64));
         }
-        let shape: Shape = [if self.rank() == 0 { nonzero.iter().filter(|b| **b).count() } else { out.len() / self.rank() }, self.rank()].into();
+        let shape: Shape = [
+            if self.rank() == 0 { nonzero.iter().filter(|b| **b).count() } else { out.len() / self.rank() },
+            self.rank(),
+        ]
+        .into();
         Tensor::from_vec(out, shape)
     }
 }
-

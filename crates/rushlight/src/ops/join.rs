@@ -20,7 +20,8 @@ impl Tensor {
         for (i, t) in tensors.iter().enumerate() {
             let t = t.as_ref();
             if t.rank() != first.rank() || t.shape().with(dim, 0) != first.shape().with(dim, 0) {
-                let message = format!("tensor {i} of shape {} does not join {} along dim {dim}", t.shape(), first.shape());
+                let message =
+                    format!("tensor {i} of shape {} does not join {} along dim {dim}", t.shape(), first.shape());
                 return Err(Error::invalid(op, message));
             }
             size += t.dims()[dim];
@@ -113,9 +114,10 @@ impl Tensor {
     /// The whole tensor repeated `times[d]` times along each dim, new dims in front. PyTorch: `repeat`.
     pub fn repeat(&self, times: impl IntoShape) -> Result<Tensor> {
         let times = times.shape("repeat")?;
-        let lead = times.rank().checked_sub(self.rank()).ok_or_else(|| {
-            Error::invalid("repeat", format!("{times} names fewer dims than shape {}", self.shape()))
-        })?;
+        let lead = times
+            .rank()
+            .checked_sub(self.rank())
+            .ok_or_else(|| Error::invalid("repeat", format!("{times} names fewer dims than shape {}", self.shape())))?;
         // [.., 1, n, ..] expanded to [.., t, n, ..] and merged to [.., t·n, ..].
         let size = |d: usize| if d < lead { 1 } else { self.dims()[d - lead] };
         let apart: Shape = (0..times.rank()).flat_map(|d| [1, size(d)]).collect();
@@ -224,4 +226,3 @@ impl AsRef<Tensor> for Tensor {
         self
     }
 }
-

@@ -4,6 +4,7 @@ mod binary;
 mod cast;
 mod compare;
 mod extremum;
+mod index;
 mod join;
 mod matmul;
 mod reduce;

@@ -247,5 +247,9 @@ fn exclusive_product(rows: &Tensor) -> Result<Tensor> {
 }
 
 pub(super) fn float_only(op: &'static str, x: &Tensor) -> Result<()> {
-    if x.dtype().is_float() { Ok(()) } else { Err(Error::dtype(op, x.dtype(), "expected a float dtype (cast with to_dtype)")) }
+    if x.dtype().is_float() {
+        Ok(())
+    } else {
+        Err(Error::dtype(op, x.dtype(), "expected a float dtype (cast with to_dtype)"))
+    }
 }

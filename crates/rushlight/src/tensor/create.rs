@@ -165,7 +165,11 @@ impl Tensor {
         }))
     }
 
-    fn random<T: Element>(op: &'static str, shape: Shape, fill: impl FnOnce(&mut random::Generator, &mut [T])) -> Result<Tensor> {
+    fn random<T: Element>(
+        op: &'static str,
+        shape: Shape,
+        fill: impl FnOnce(&mut random::Generator, &mut [T]),
+    ) -> Result<Tensor> {
         Tensor::build(op, shape, |out: &mut [T]| random::with(|g| fill(g, out)))
     }
 
@@ -247,4 +251,3 @@ impl Tensor {
         })
     }
 }
-
