@@ -1,9 +1,13 @@
 //! Rushlight: a deep-learning library small enough to read and fast enough to use.
 
+// The derive macro names the library by its path.
+extern crate self as rushlight;
+
 mod autograd;
 mod dtype;
 mod error;
 pub(crate) mod kernels;
+pub mod nn;
 mod ops;
 pub mod random;
 mod shape;

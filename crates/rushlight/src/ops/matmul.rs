@@ -65,6 +65,29 @@ impl Tensor {
     }
 }
 
+impl Tensor {
+    /// `x Wᵀ + b`: `[.., in]`, `[out, in]` and `[out]` to `[.., out]`. PyTorch: `F.linear`.
+    ///
+    /// Errors: sizes that do not fit.
+    pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let op = "linear";
+        let [out, inner] = weight.dims_of(op)?;
+        if self.dims().last() != Some(&inner) {
+            let message =
+                format!("input {} does not end in the {inner} features of weight {}", self.shape(), weight.shape());
+            return Err(Error::invalid(op, message));
+        }
+        let y = self.matmul(&weight.t()?)?;
+        match bias {
+            Some(b) if b.dims() != [out] => {
+                Err(Error::invalid(op, format!("bias of shape {} for {out} outputs", b.shape())))
+            }
+            Some(b) => y.add(b),
+            None => Ok(y),
+        }
+    }
+}
+
 /// The product of two tensors of one dtype with at least two dims each.
 fn batched(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let op = "matmul";
