@@ -9,6 +9,7 @@ mod error;
 pub(crate) mod kernels;
 pub mod nn;
 mod ops;
+pub mod optim;
 pub mod random;
 mod shape;
 mod storage;

@@ -72,6 +72,13 @@ impl Gradients {
         self.update(|g| g.mul(factor))
     }
 
+    /// The gradients, that of the oldest leaf first.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = &Tensor> {
+        let mut all: Vec<_> = self.by_leaf.iter().collect();
+        all.sort_unstable_by_key(|(id, _)| **id);
+        all.into_iter().map(|(_, grad)| grad)
+    }
+
     /// Replaces every gradient by `f` of it.
     pub(crate) fn update(&mut self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
         no_grad(|| {

@@ -5,6 +5,7 @@ pub(crate) mod gemm;
 mod gemm_half;
 pub(crate) mod index;
 pub(crate) mod math;
+pub(crate) mod optim;
 pub mod parallel;
 pub(crate) mod reduce;
 pub mod simd;
