@@ -1,7 +1,9 @@
 //! Rushlight: a deep-learning library small enough to read and fast enough to use.
 
+pub mod data;
 mod dtype;
 mod error;
+pub mod io;
 pub(crate) mod kernels;
 mod shape;
 mod storage;
