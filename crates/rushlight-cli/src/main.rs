@@ -1,2 +1,7 @@
 //! The `rushlight` command.
+
+// Until a command draws.
+#[allow(dead_code, unused_imports)]
+mod picture;
+
 fn main() {}

@@ -4,8 +4,10 @@
 extern crate self as rushlight;
 
 mod autograd;
+pub mod data;
 mod dtype;
 mod error;
+pub mod io;
 pub(crate) mod kernels;
 pub mod nn;
 mod ops;

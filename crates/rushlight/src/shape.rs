@@ -94,8 +94,8 @@ impl Shape {
                 (1, b) => b,
                 (a, 1) => a,
                 (lhs_size, rhs_size) => {
-                    let (lhs, rhs) = (self.clone(), other.clone());
-                    return Err(Error::Broadcast { op, lhs, rhs, dim, lhs_size, rhs_size });
+                    let shapes = Box::new((self.clone(), other.clone()));
+                    return Err(Error::Broadcast { op, shapes, dim, lhs_size, rhs_size });
                 }
             };
         }
@@ -325,8 +325,8 @@ impl Layout {
             if d == target {
                 strides[lead + dim] = s;
             } else if d != 1 {
-                let (lhs, rhs) = (self.shape.clone(), shape.clone());
-                return Err(Error::Broadcast { op, lhs, rhs, dim: lead + dim, lhs_size: d, rhs_size: target });
+                let shapes = Box::new((self.shape.clone(), shape.clone()));
+                return Err(Error::Broadcast { op, shapes, dim: lead + dim, lhs_size: d, rhs_size: target });
             }
         }
         Ok(Layout::new(shape.clone(), strides, self.offset))

@@ -62,7 +62,7 @@ macro_rules! functions {
             #[inline(always)]
             fn d<C: Real>(&self, $x: C) -> C {
                 let $s = self;
-                let _ = $s;
+                let _ = ($s, $x);
                 $d
             }
         }

@@ -13,7 +13,7 @@ pub trait Dim: Copy {
     fn index(self, op: &'static str, shape: &Shape) -> Result<usize> {
         let (dim, rank) = (self.signed(), shape.rank() as i64);
         if dim < -rank || dim >= rank {
-            return Err(Error::Dim { op, dim, shape: shape.clone() });
+            return Err(Error::Dim { op, dim, shape: Box::new(shape.clone()) });
         }
         Ok(if dim < 0 { dim + rank } else { dim } as usize)
     }
@@ -22,7 +22,7 @@ pub trait Dim: Copy {
     fn gap(self, op: &'static str, shape: &Shape) -> Result<usize> {
         let (dim, rank) = (self.signed(), shape.rank() as i64);
         if dim < -rank - 1 || dim > rank {
-            return Err(Error::Dim { op, dim, shape: shape.clone() });
+            return Err(Error::Dim { op, dim, shape: Box::new(shape.clone()) });
         }
         Ok(if dim < 0 { dim + rank + 1 } else { dim } as usize)
     }

@@ -1,0 +1,5 @@
+//! Writing what a run leaves behind.
+
+mod atomic;
+
+pub use atomic::write_atomic;
