@@ -1,5 +1,6 @@
 //! HOW it is computed here: slices in, slices out. SIMD and threads live only in this folder; it knows no Tensor.
 
+pub(crate) mod conv;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
 mod gemm_half;
@@ -7,6 +8,7 @@ pub(crate) mod index;
 pub(crate) mod math;
 pub(crate) mod optim;
 pub mod parallel;
+pub(crate) mod pool;
 pub(crate) mod random;
 pub(crate) mod reduce;
 pub mod simd;

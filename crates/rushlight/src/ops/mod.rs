@@ -3,9 +3,14 @@
 mod binary;
 mod cast;
 mod compare;
+mod conv;
 mod extremum;
 mod index;
 mod join;
 mod matmul;
+mod pool;
 mod reduce;
 mod unary;
+
+pub use conv::{ConvOptions, ConvTransposeOptions};
+pub use pool::{AvgPoolOptions, PoolOptions};
