@@ -7,5 +7,7 @@ pub(crate) mod index;
 pub(crate) mod math;
 pub mod parallel;
 pub(crate) mod reduce;
+pub(crate) mod scan;
 pub mod simd;
+pub(crate) mod sort;
 pub(crate) mod strided;

@@ -3,9 +3,15 @@
 mod binary;
 mod cast;
 mod compare;
+mod cumulative;
+mod einsum;
 mod extremum;
 mod index;
 mod join;
 mod matmul;
+mod product;
 mod reduce;
+mod sort;
 mod unary;
+
+pub use einsum::einsum;
