@@ -11,5 +11,7 @@ pub mod parallel;
 pub(crate) mod pool;
 pub(crate) mod random;
 pub(crate) mod reduce;
+pub(crate) mod scan;
 pub mod simd;
+pub(crate) mod sort;
 pub(crate) mod strided;
