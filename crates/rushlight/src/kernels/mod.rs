@@ -7,6 +7,7 @@ pub(crate) mod index;
 pub(crate) mod math;
 pub(crate) mod optim;
 pub mod parallel;
+pub(crate) mod pool;
 pub(crate) mod random;
 pub(crate) mod reduce;
 pub mod simd;
