@@ -1,5 +1,6 @@
 //! HOW it is computed here: slices in, slices out. SIMD and threads live only in this folder; it knows no Tensor.
 
+pub(crate) mod conv;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
 mod gemm_half;
@@ -11,6 +12,8 @@ pub mod parallel;
 pub(crate) mod pool;
 pub(crate) mod random;
 pub(crate) mod reduce;
+pub(crate) mod scan;
 pub mod simd;
 pub(crate) mod softmax;
+pub(crate) mod sort;
 pub(crate) mod strided;

@@ -4,7 +4,8 @@
 
 use crate::autograd::{no_gradient, record};
 use crate::dtype::each_float;
-use crate::kernels::elementwise::{map2, update};
+use crate::kernels::elementwise::{float2, map2, update};
+use crate::kernels::simd::dispatch;
 use crate::tensor::Arg;
 use crate::{DType, Error, Float, Real, Result, Tensor};
 
@@ -44,6 +45,15 @@ functions2! {
     Remainder: |a, b| a - (a / b).floor() * b, a.checked_rem(b).map_or(0, |r| if r != 0 && ((r < 0) != (b < 0)) { r + b } else { r });
 }
 
+/// `out = f(a, b)`; not inlined, so that it is compiled once for f32 and once for f64.
+#[inline(never)]
+fn apply<F: Function2, C: Real>(out: &mut [C], a: &[C], b: &[C]) {
+    dispatch(
+        #[inline(always)]
+        || out.iter_mut().zip(a.iter().zip(b)).for_each(|(o, (&a, &b))| *o = F::f(a, b)),
+    );
+}
+
 /// Both operands as tensors of one dtype.
 pub(super) fn promote(lhs: &Tensor, rhs: impl Arg) -> Result<(Tensor, Tensor)> {
     let rhs = rhs.tensor(lhs.dtype())?;
@@ -74,7 +84,7 @@ fn forward<F: Function2>(name: &'static str, a: &Tensor, b: &Tensor, _: F) -> Re
         }
         dtype => each_float!(name, dtype, T => {
             let (a, b) = (a.strided::<T>(name)?, b.strided::<T>(name)?);
-            Tensor::build(name, shape, |out: &mut [T]| map2(a, b, out, |a: T, b: T| T::down(F::f(a.up(), b.up()))))
+            Tensor::build(name, shape, |out: &mut [T]| float2(a, b, out, &|out, a, b| apply::<F, _>(out, a, b)))
         }),
     }
 }

@@ -13,15 +13,12 @@ impl Tensor {
         if from == dtype {
             return Ok(self.clone());
         }
-        let through_i64 = from == DType::I64 || dtype == DType::I64;
+        // Between integers and to them through i64, which keeps all their values.
+        let through_i64 = !(from.is_float() && dtype.is_float()) && (from == DType::I64 || dtype == DType::I64);
         let out = each_dtype!(from, A => each_dtype!(dtype, B => {
             let x = self.strided::<A>("to_dtype")?;
             Tensor::build("to_dtype", self.shape().clone(), |out: &mut [B]| {
-                if through_i64 && !(from.is_float() && dtype.is_float()) {
-                    map1(x, out, |x: A| B::from_i64(x.to_i64()));
-                } else {
-                    map1(x, out, |x: A| B::from_f64(x.to_f64()));
-                }
+                map1(x, out, |x: A| if through_i64 { B::from_i64(x.to_i64()) } else { B::from_f64(x.to_f64()) });
             })?
         }));
         if !dtype.is_float() {

@@ -3,9 +3,19 @@
 mod binary;
 mod cast;
 mod compare;
+mod conv;
+mod cumulative;
+mod einsum;
 mod extremum;
 mod index;
 mod join;
 mod matmul;
+mod pool;
+mod product;
 mod reduce;
+mod sort;
 mod unary;
+
+pub use conv::{ConvOptions, ConvTransposeOptions};
+pub use einsum::einsum;
+pub use pool::{AvgPoolOptions, PoolOptions};

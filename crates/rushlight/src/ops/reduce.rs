@@ -231,19 +231,8 @@ impl Tensor {
 
 /// Along the last dim, the product of all other elements: products of those before times products of those after.
 fn exclusive_product(rows: &Tensor) -> Result<Tensor> {
-    let n = rows.size(-1)?;
-    let one = rows.narrow(-1, 0, n.min(1))?.ones_like()?;
-    let mut before = vec![one.clone()];
-    let mut after = vec![one];
-    for i in 1..n {
-        before.push(before[i - 1].mul(&rows.narrow(-1, i - 1, 1)?)?);
-        after.push(after[i - 1].mul(&rows.narrow(-1, n - i, 1)?)?);
-    }
-    after.reverse();
-    if n == 0 {
-        return Ok(rows.clone());
-    }
-    Tensor::cat(&before, -1)?.mul(&Tensor::cat(&after, -1)?)
+    let last = rows.rank() - 1;
+    rows.exclusive_cumprod(last)?.mul(&rows.flip(last)?.exclusive_cumprod(last)?.flip(last)?)
 }
 
 pub(super) fn float_only(op: &'static str, x: &Tensor) -> Result<()> {

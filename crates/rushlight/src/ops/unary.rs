@@ -6,7 +6,8 @@
 
 use crate::autograd::{is_grad_enabled, no_gradient, record};
 use crate::dtype::each_float;
-use crate::kernels::elementwise::{map1, map2};
+use crate::kernels::elementwise::{float1, float2, map1};
+use crate::kernels::simd::dispatch;
 use crate::{DType, Element, Float, Real, Result, Tensor};
 
 /// A function of one number and its derivative.
@@ -17,12 +18,30 @@ pub(crate) trait Function: Copy + Send + Sync + 'static {
     fn d<C: Real>(&self, x: C) -> C;
 }
 
+/// `out = f(x)`; not inlined, so that it is compiled once for f32 and once for f64.
+#[inline(never)]
+fn apply<F: Function, C: Real>(f: F, out: &mut [C], x: &[C]) {
+    dispatch(
+        #[inline(always)]
+        || out.iter_mut().zip(x).for_each(|(o, &x)| *o = f.f(x)),
+    );
+}
+
+/// `dx = dy · f′(x)`
+#[inline(never)]
+fn chain<F: Function, C: Real>(f: F, dx: &mut [C], x: &[C], dy: &[C]) {
+    dispatch(
+        #[inline(always)]
+        || dx.iter_mut().zip(x.iter().zip(dy)).for_each(|(o, (&x, &dy))| *o = dy * f.d(x)),
+    );
+}
+
 /// `f` of every element, outside the graph. Integers are computed in f32, as in PyTorch.
 fn forward<F: Function>(name: &'static str, x: &Tensor, f: F) -> Result<Tensor> {
     let x = if x.dtype().is_float() { x.clone() } else { x.to_dtype(DType::F32)? };
     each_float!(name, x.dtype(), T => {
         let data = x.strided::<T>(name)?;
-        Tensor::build(name, x.shape().clone(), |out: &mut [T]| map1(data, out, |x: T| T::down(f.f(x.up()))))
+        Tensor::build(name, x.shape().clone(), |out: &mut [T]| float1(data, out, &|out, x| apply(f, out, x)))
     })
 }
 
@@ -42,7 +61,7 @@ pub(crate) fn function<F: Function>(
         each_float!(name, dy.dtype(), T => {
             let (x, dy) = (saved.strided::<T>(name)?, dy.strided::<T>(name)?);
             Tensor::build(name, saved.shape().clone(), |dx: &mut [T]| {
-                map2(x, dy, dx, |x: T, dy: T| T::down(dy.up() * f.d(x.up())));
+                float2(x, dy, dx, &|dx, x, dy| chain(f, dx, x, dy));
             })
         })
     })

@@ -3,6 +3,7 @@
 mod arg;
 mod create;
 mod dim;
+mod display;
 mod operators;
 mod view;
 
@@ -108,6 +109,7 @@ impl Tensor {
     }
 
     /// A new contiguous tensor. `buffer` has as many elements as `shape`.
+    #[inline(never)]
     pub(crate) fn from_buffer<T: Element>(buffer: Buffer<T>, shape: Shape) -> Tensor {
         debug_assert_eq!(buffer.len(), shape.numel());
         Tensor(Arc::new(Inner { storage: Arc::new(T::wrap(buffer)), layout: Layout::contiguous(shape), node: None }))
@@ -115,9 +117,15 @@ impl Tensor {
 
     /// A new contiguous tensor that `write` fills; what `write` gets holds arbitrary values.
     pub(crate) fn build<T: Element>(op: &'static str, shape: Shape, write: impl FnOnce(&mut [T])) -> Result<Tensor> {
-        let mut buffer = Buffer::try_scratch(shape.checked_numel(op)?, op)?;
+        let mut buffer = Tensor::scratch(op, &shape)?;
         write(&mut buffer);
         Ok(Tensor::from_buffer(buffer, shape))
+    }
+
+    // The two halves of `build` that do not depend on what writes, compiled once for each dtype.
+    #[inline(never)]
+    fn scratch<T: Element>(op: &'static str, shape: &Shape) -> Result<Buffer<T>> {
+        Buffer::try_scratch(shape.checked_numel(op)?, op)
     }
 
     /// Its storage as seen through its layout.
