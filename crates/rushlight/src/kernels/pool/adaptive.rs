@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::max::{NOWHERE, wins};
+use crate::kernels::lanes;
 use crate::kernels::parallel::{self, GRAIN};
 use crate::kernels::simd::dispatch;
 use crate::{Float, Real};
@@ -51,17 +52,6 @@ fn work(input: [usize; 3], output: [usize; 3]) -> usize {
     (size(input) / size(output).max(1)).max(1)
 }
 
-#[inline(always)]
-fn sum<T: Float>(x: &[T]) -> T::Compute {
-    let mut lanes = [T::Compute::ZERO; 64];
-    let (pieces, rest) = x.as_chunks::<64>();
-    for piece in pieces {
-        lanes.iter_mut().zip(piece).for_each(|(lane, v)| *lane += v.up());
-    }
-    let total: T::Compute = if pieces.is_empty() { T::Compute::ZERO } else { lanes.into_iter().sum() };
-    rest.iter().fold(total, |total, v| total + v.up())
-}
-
 /// The average of each window.
 pub(crate) fn adaptive_avg_forward<T: Float>(
     planes: usize,
@@ -83,7 +73,7 @@ pub(crate) fn adaptive_avg_forward<T: Float>(
                     let window = window(input, output, i % out_size);
                     let count = T::Compute::of(window.iter().map(|r| r.len()).product::<usize>() as f64);
                     let mut total = T::Compute::ZERO;
-                    runs(input, window).for_each(|run| total += sum(&plane[run]));
+                    runs(input, window).for_each(|run| total += lanes::sum(&plane[run], |v| v.up()));
                     *out = T::down(total / count);
                 }
             },

@@ -4,7 +4,7 @@
 //! has in the padded input (`count_include_pad`; the part that `ceil_mode` lets it reach further does not count); else
 //! by the number it has in the input.
 
-use super::{PoolShape, Take, run};
+use super::{PoolShape, Rows, run};
 use crate::kernels::parallel::{self, GRAIN};
 use crate::kernels::simd::dispatch;
 use crate::{Float, Real};
@@ -13,7 +13,7 @@ use crate::{Float, Real};
 struct Divisor {
     fixed: Option<f64>,
     /// For each dim and output, how many places count.
-    counts: [Vec<usize>; 3],
+    counts: [Vec<f64>; 3],
 }
 
 impl Divisor {
@@ -23,33 +23,22 @@ impl Divisor {
             let (from, to) = if count_include_pad { (0, input + 2 * padding) } else { (padding, input + padding) };
             let count = |i: usize| {
                 let start = i * s.stride[dim];
-                (start + s.kernel[dim]).min(to).saturating_sub(start.max(from))
+                (start + s.kernel[dim]).min(to).saturating_sub(start.max(from)) as f64
             };
             (0..s.output[dim]).map(count).collect()
         });
         Divisor { fixed: divisor_override, counts }
     }
 
-    /// Of the window at `(d, h, w)`.
+    /// Of the windows of output row `(d, h)`.
     #[inline(always)]
-    fn at<C: Real>(&self, d: usize, h: usize, w: usize) -> C {
-        match self.fixed {
-            Some(by) => C::of(by),
-            None => C::of((self.counts[0][d] * self.counts[1][h] * self.counts[2][w]) as f64),
-        }
-    }
-}
-
-struct Sums<'a, C>(&'a mut [C]);
-
-impl<T: Float> Take<T> for Sums<'_, T::Compute> {
-    #[inline(always)]
-    fn take<const K: usize>(&mut self, j: usize, _column: usize, values: [T; K]) {
-        let mut sum = self.0[j];
-        for v in values {
-            sum += v.up();
-        }
-        self.0[j] = sum;
+    fn row<C: Real>(&self, d: usize, h: usize) -> impl Iterator<Item = C> {
+        let scale = C::of(self.counts[0][d] * self.counts[1][h]);
+        let fixed = self.fixed.map(C::of);
+        self.counts[2].iter().map(
+            #[inline(always)]
+            move |&count| fixed.unwrap_or(scale * C::of(count)),
+        )
     }
 }
 
@@ -66,7 +55,7 @@ pub(crate) fn avg_forward<T: Float>(
     let (width, size) = (s.output[2], s.in_size());
     let divisor = Divisor::new(s, count_include_pad, divisor_override);
     let passes = s.passes();
-    let seen: Vec<bool> = (0..width).map(|j| s.places(2, j).next().is_some()).collect();
+    let below = Rows::of(s);
     let rows = s.rows_per_task();
     parallel::chunks(out, rows * width, |first, out| {
         let mut sums = vec![T::Compute::ZERO; width];
@@ -77,17 +66,27 @@ pub(crate) fn avg_forward<T: Float>(
                     let (plane, d, h) = s.place(first / width + r);
                     let plane = &x[plane * size..][..size];
                     sums.fill(T::Compute::ZERO);
-                    let mut covered = false;
-                    for start in s.rows_below(d, h) {
-                        covered = true;
-                        let row = &plane[start..][..s.input[2]];
-                        for pass in &passes {
-                            run(pass, s.stride[2], row, &mut Sums(&mut sums[pass.outputs.clone()]));
-                        }
-                    }
-                    for (w, (out, &sum)) in out.iter_mut().zip(&sums).enumerate() {
-                        let mean = if covered && seen[w] { sum / divisor.at(d, h, w) } else { T::Compute::ZERO };
-                        *out = T::down(mean);
+                    below.each(
+                        d,
+                        h,
+                        #[inline(always)]
+                        |start| {
+                            let row = &plane[start..][..s.input[2]];
+                            for pass in &passes {
+                                run(
+                                    pass,
+                                    s.stride[2],
+                                    row,
+                                    sums[pass.outputs.clone()].iter_mut(),
+                                    #[inline(always)]
+                                    |sum, _, inputs| inputs.iter().for_each(|v| *sum += v.up()),
+                                );
+                            }
+                        },
+                    );
+                    for ((out, &sum), by) in out.iter_mut().zip(&sums).zip(divisor.row(d, h)) {
+                        // A window that covers no place may also have a divisor of 0.
+                        *out = T::down(if by == T::Compute::ZERO { by } else { sum / by });
                     }
                 }
             },
@@ -109,6 +108,7 @@ pub(crate) fn avg_backward<T: Float>(
     let [depth, height, _] = s.output;
     let divisor = Divisor::new(s, count_include_pad, divisor_override);
     let passes = s.passes();
+    let below = Rows::of(s);
     let planes = (GRAIN / size.max(1)).max(1);
     parallel::chunks(dx, planes * size, |first, dx| {
         let mut part = vec![T::Compute::ZERO; width];
@@ -120,20 +120,25 @@ pub(crate) fn avg_backward<T: Float>(
                     dx.fill(T::default());
                     for row in 0..depth * height {
                         let (d, h) = (row / height, row % height);
-                        for (w, (part, dy)) in part.iter_mut().zip(&dy[row * width..]).enumerate() {
-                            *part = dy.up() / divisor.at(d, h, w);
+                        for ((part, dy), by) in part.iter_mut().zip(&dy[row * width..]).zip(divisor.row(d, h)) {
+                            *part = dy.up() / by;
                         }
-                        for start in s.rows_below(d, h) {
-                            let row = &mut dx[start..][..s.input[2]];
-                            for pass in &passes {
-                                let part = &part[pass.outputs.clone()];
-                                match stride {
-                                    1 => spread(pass.taps, 1, part, &mut row[pass.first..]),
-                                    2 => spread(pass.taps, 2, part, &mut row[pass.first..]),
-                                    _ => spread(pass.taps, stride, part, &mut row[pass.first..]),
+                        below.each(
+                            d,
+                            h,
+                            #[inline(always)]
+                            |start| {
+                                let row = &mut dx[start..][..s.input[2]];
+                                for pass in &passes {
+                                    let part = &part[pass.outputs.clone()];
+                                    match stride {
+                                        1 => spread(pass.taps, 1, part, &mut row[pass.first..]),
+                                        2 => spread(pass.taps, 2, part, &mut row[pass.first..]),
+                                        _ => spread(pass.taps, stride, part, &mut row[pass.first..]),
+                                    }
                                 }
-                            }
-                        }
+                            },
+                        );
                     }
                 }
             },

@@ -2,7 +2,7 @@
 //!
 //! PyTorch: `max_pool1d` to `max_pool3d` (which, of several NaN, name the last).
 
-use super::{PoolShape, Take, run};
+use super::{Pass, PoolShape, Rows, run};
 use crate::kernels::parallel::{self, GRAIN};
 use crate::kernels::simd::dispatch;
 use crate::{Float, Real};
@@ -18,25 +18,16 @@ pub(super) fn wins<T: Float>(v: T, best: T) -> bool {
     !(v <= best) & (best == best)
 }
 
-struct Best<'a, T> {
-    value: &'a mut [T],
-    index: &'a mut [u32],
-    /// Of the input row in its plane.
-    start: u32,
-}
-
-impl<T: Float> Take<T> for Best<'_, T> {
-    #[inline(always)]
-    fn take<const K: usize>(&mut self, j: usize, column: usize, values: [T; K]) {
-        let (mut best, mut at) = (self.value[j], self.index[j]);
-        let place = self.start + column as u32;
-        for (k, &v) in values.iter().enumerate() {
-            let win = wins(v, best);
-            best = if win { v } else { best };
-            at = if win { place + k as u32 } else { at };
-        }
-        (self.value[j], self.index[j]) = (best, at);
+/// An output and the place of its value take further inputs, the first of which lies at `place`.
+#[inline(always)]
+fn take<T: Float>(value: &mut T, index: &mut u32, place: u32, inputs: &[T]) {
+    let (mut best, mut at) = (*value, *index);
+    for (k, &v) in inputs.iter().enumerate() {
+        let win = wins(v, best);
+        best = if win { v } else { best };
+        at = if win { place + k as u32 } else { at };
     }
+    (*value, *index) = (best, at);
 }
 
 /// The maximum of each window, and its flat place within the plane. A window that covers no place gives −∞.
@@ -47,7 +38,11 @@ pub(crate) fn max_forward<T: Float>(s: &PoolShape, x: &[T], out: &mut [T], index
     let (width, size) = (s.output[2], s.in_size());
     let passes = s.passes();
     // Where an output's first place is if all are −∞.
-    let columns: Vec<u32> = (0..width).map(|j| s.places(2, j).next().map_or(NOWHERE, |c| c as u32)).collect();
+    let columns: Vec<u32> = s.spans(2).iter().map(|&(c, n)| if n == 0 { NOWHERE } else { c as u32 }).collect();
+    let below = Rows::of(s);
+    // Rows of 2×2 windows side by side, in the input wholly: what most networks pool with.
+    let squares_fit = s.kernel == [1, 2, 2] && s.stride == [1, 2, 2] && s.padding == [0; 3] && s.dilation == [1; 3];
+    let squares_fit = squares_fit && width >= 8 && 2 * width <= s.input[2];
     let rows = s.rows_per_task();
     parallel::chunks2((out, rows * width), (index, rows * width), |task, out, index| {
         dispatch(
@@ -56,21 +51,68 @@ pub(crate) fn max_forward<T: Float>(s: &PoolShape, x: &[T], out: &mut [T], index
                 for (r, (value, index)) in out.chunks_mut(width).zip(index.chunks_mut(width)).enumerate() {
                     let (plane, d, h) = s.place(task * rows + r);
                     let plane = &x[plane * size..][..size];
-                    let first = s.rows_below(d, h).next().map_or(NOWHERE, |start| start as u32);
+                    let first = below.first_below(d, h).map_or(NOWHERE, |start| start as u32);
+                    if squares_fit && (below.depth[d].1, below.height[h].1) == (1, 2) {
+                        let (top, bottom) = plane[first as usize..][..2 * s.input[2]].split_at(s.input[2]);
+                        if width >= 16 {
+                            squares::<T, 16>(top, bottom, value, index, first);
+                        } else {
+                            squares::<T, 8>(top, bottom, value, index, first);
+                        }
+                        continue;
+                    }
                     value.fill(T::down(T::Compute::NEG_INFINITY));
                     index.iter_mut().zip(&columns).for_each(|(i, c)| *i = first.saturating_add(*c));
-                    for start in s.rows_below(d, h) {
-                        let row = &plane[start..][..s.input[2]];
-                        for pass in &passes {
-                            let outputs = pass.outputs.clone();
-                            let (value, index) = (&mut value[outputs.clone()], &mut index[outputs]);
-                            run(pass, s.stride[2], row, &mut Best { value, index, start: start as u32 });
-                        }
-                    }
+                    below.each(
+                        d,
+                        h,
+                        #[inline(always)]
+                        |start| row_below(s, &passes, &plane[start..][..s.input[2]], value, index, start as u32),
+                    );
                 }
             },
         );
     });
+}
+
+/// The outputs above an input row, which starts at `start`, take what their windows see of it.
+#[inline(always)]
+fn row_below<T: Float>(s: &PoolShape, passes: &[Pass], row: &[T], value: &mut [T], index: &mut [u32], start: u32) {
+    for pass in passes {
+        let outputs = pass.outputs.clone();
+        run(
+            pass,
+            s.stride[2],
+            row,
+            value[outputs.clone()].iter_mut().zip(&mut index[outputs]),
+            #[inline(always)]
+            |(value, index), column, inputs| take(value, index, start + column as u32, inputs),
+        );
+    }
+}
+
+/// A row of 2×2 windows side by side, `N` at a time. What is left over at the end is done as the last `N`, some of
+/// them again, so that all are done in full vectors.
+#[inline(always)]
+fn squares<T: Float, const N: usize>(top: &[T], bottom: &[T], value: &mut [T], index: &mut [u32], place: u32) {
+    let n = value.len();
+    let width = top.len() as u32;
+    for i in (0..n).step_by(N) {
+        let i = i.min(n - N);
+        let (top, bottom) = (&top[2 * i..][..2 * N], &bottom[2 * i..][..2 * N]);
+        let (value, index) = (&mut value[i..][..N], &mut index[i..][..N]);
+        let place = place + 2 * i as u32;
+        for j in 0..N {
+            let (a, b, c, d) = (top[2 * j], top[2 * j + 1], bottom[2 * j], bottom[2 * j + 1]);
+            let place = place + 2 * j as u32;
+            let (win_b, win_d) = (wins(b, a), wins(d, c));
+            let (above, at_above) = (if win_b { b } else { a }, if win_b { place + 1 } else { place });
+            let (under, at_under) = (if win_d { d } else { c }, if win_d { place + 1 } else { place } + width);
+            let win = wins(under, above);
+            value[j] = if win { under } else { above };
+            index[j] = if win { at_under } else { at_above };
+        }
+    }
 }
 
 /// The gradient of a maximum: `dx = 0`, then `dx[index] += dy` in each plane.

@@ -57,25 +57,16 @@ impl PoolShape {
         (row / (depth * height), row / height % depth, row % height)
     }
 
-    /// The places that output `i` of `dim` covers.
-    #[inline(always)]
-    fn places(&self, dim: usize, i: usize) -> impl Iterator<Item = usize> + use<> {
-        let (first, padding) = (i * self.stride[dim], self.padding[dim]);
-        let (dilation, size) = (self.dilation[dim], self.input[dim]);
-        (0..self.kernel[dim])
-            .map(move |k| first + k * dilation)
-            .filter(move |&p| p >= padding && p - padding < size)
-            .map(
-                #[inline(always)]
-                move |p| p - padding,
-            )
-    }
-
-    /// The input rows below output row `(d, h)` of a plane, as where they start in it.
-    #[inline(always)]
-    fn rows_below(&self, d: usize, h: usize) -> impl Iterator<Item = usize> + use<> {
-        let (s, [_, height, width]) = (*self, self.input);
-        self.places(0, d).flat_map(move |d| s.places(1, h).map(move |h| (d * height + h) * width))
+    /// For each output of `dim`, the first place that it covers and how many there are, `dilation` apart.
+    fn spans(&self, dim: usize) -> Vec<(usize, usize)> {
+        let (padding, dilation) = (self.padding[dim], self.dilation[dim]);
+        let span = |i: usize| {
+            let start = i * self.stride[dim];
+            let before = padding.saturating_sub(start).div_ceil(dilation);
+            let end = (self.input[dim] + padding).saturating_sub(start).div_ceil(dilation).min(self.kernel[dim]);
+            if before < end { (start + before * dilation - padding, end - before) } else { (0, 0) }
+        };
+        (0..self.output[dim]).map(span).collect()
     }
 
     /// How one kernel row passes along an input row.
@@ -109,7 +100,46 @@ impl PoolShape {
     fn check(&self, x: usize, out: usize) {
         assert_eq!(x, self.planes * self.in_size());
         assert_eq!(out, self.planes * self.out_size());
-        assert!(self.stride.iter().all(|&s| s > 0));
+        assert!(self.stride.iter().chain(&self.dilation).all(|&s| s > 0));
+    }
+}
+
+/// [`PoolShape::spans`] of depth and height: which input rows lie below an output row.
+struct Rows {
+    depth: Vec<(usize, usize)>,
+    height: Vec<(usize, usize)>,
+    dilation: (usize, usize),
+    /// Elements in an input row, and rows in a slice of the depth.
+    input: (usize, usize),
+}
+
+impl Rows {
+    fn of(s: &PoolShape) -> Rows {
+        Rows {
+            depth: s.spans(0),
+            height: s.spans(1),
+            dilation: (s.dilation[0], s.dilation[1]),
+            input: (s.input[2], s.input[1]),
+        }
+    }
+
+    /// Runs `f` on each of them, given as where it starts in the plane.
+    #[inline(always)]
+    fn each(&self, d: usize, h: usize, mut f: impl FnMut(usize)) {
+        let ((depth, depths), (height, heights)) = (self.depth[d], self.height[h]);
+        for i in 0..depths {
+            for j in 0..heights {
+                let row = (depth + i * self.dilation.0) * self.input.1 + height + j * self.dilation.1;
+                f(row * self.input.0);
+            }
+        }
+    }
+
+    /// The first of them.
+    #[inline(always)]
+    fn first_below(&self, d: usize, h: usize) -> Option<usize> {
+        let ((depth, depths), (height, heights)) = (self.depth[d], self.height[h]);
+        (depths > 0 && heights > 0).then_some((depth * self.input.1 + height) * self.input.0)
     }
 }
 
@@ -121,36 +151,42 @@ struct Pass {
     taps: usize,
 }
 
-/// What the outputs of a pass do with its inputs.
-trait Take<T> {
-    /// Output `j` of the pass takes `values`, which lie at `column` and after it.
-    fn take<const K: usize>(&mut self, j: usize, column: usize, values: [T; K]);
-}
-
-/// Runs a pass along the input row.
+/// Runs `take(output, column, inputs)` along the input row for each output of the pass.
 #[inline(always)]
-fn run<T: Copy>(pass: &Pass, stride: usize, row: &[T], to: &mut impl Take<T>) {
+fn run<T: Copy, O>(
+    pass: &Pass,
+    stride: usize,
+    row: &[T],
+    outputs: impl Iterator<Item = O>,
+    take: impl Fn(O, usize, &[T]),
+) {
     match (pass.taps, stride) {
-        (2, 2) => steps::<T, 2>(pass, 2, row, to),
-        (3, 1) => steps::<T, 3>(pass, 1, row, to),
-        (3, 2) => steps::<T, 3>(pass, 2, row, to),
-        (2, s) => steps::<T, 2>(pass, s, row, to),
-        (3, s) => steps::<T, 3>(pass, s, row, to),
-        (_, 1) => steps::<T, 1>(pass, 1, row, to),
-        (_, 2) => steps::<T, 1>(pass, 2, row, to),
-        (_, s) => steps::<T, 1>(pass, s, row, to),
+        (2, 2) => steps::<T, O, 2>(pass, 2, row, outputs, take),
+        (3, 1) => steps::<T, O, 3>(pass, 1, row, outputs, take),
+        (3, 2) => steps::<T, O, 3>(pass, 2, row, outputs, take),
+        (2, s) => steps::<T, O, 2>(pass, s, row, outputs, take),
+        (3, s) => steps::<T, O, 3>(pass, s, row, outputs, take),
+        (_, 1) => steps::<T, O, 1>(pass, 1, row, outputs, take),
+        (_, 2) => steps::<T, O, 1>(pass, 2, row, outputs, take),
+        (_, s) => steps::<T, O, 1>(pass, s, row, outputs, take),
     }
 }
 
 /// Inlined with a constant stride, so that strided reads become vector shuffles.
 #[inline(always)]
-fn steps<T: Copy, const K: usize>(pass: &Pass, stride: usize, row: &[T], to: &mut impl Take<T>) {
+fn steps<T: Copy, O, const K: usize>(
+    pass: &Pass,
+    stride: usize,
+    row: &[T],
+    outputs: impl Iterator<Item = O>,
+    take: impl Fn(O, usize, &[T]),
+) {
     let n = pass.outputs.len();
     assert!(n > 0 && row.len() >= pass.first + (n - 1) * stride + K);
-    for j in 0..n {
+    for (j, output) in (0..n).zip(outputs) {
         let column = pass.first + j * stride;
         // SAFETY: j ≤ n − 1 and k ≤ K − 1, so the place is below the length asserted above.
-        let values: [T; K] = std::array::from_fn(|k| unsafe { *row.get_unchecked(column + k) });
-        to.take(j, column, values);
+        let inputs: [T; K] = std::array::from_fn(|k| unsafe { *row.get_unchecked(column + k) });
+        take(output, column, &inputs);
     }
 }
