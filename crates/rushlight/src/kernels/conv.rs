@@ -15,6 +15,7 @@
 mod axis;
 mod gather;
 mod tile;
+mod turn;
 mod weight;
 
 use axis::Dim;

@@ -13,8 +13,9 @@ use std::ops::Range;
 use super::ConvShape;
 use super::axis::{self, Axis, Class};
 use super::tile::{self, Operands, Step, Tiled, lanes};
+use super::turn::{Grid, Plain, turn};
 use crate::Result;
-use crate::dtype::{Float, Real};
+use crate::dtype::Float;
 use crate::kernels::parallel;
 use crate::storage::Buffer;
 
@@ -131,7 +132,7 @@ impl<'a> Pass<'a> {
 }
 
 /// What all tasks share.
-struct Plan<C> {
+struct Plan<'a, C> {
     along_rows: bool,
     /// The dim that is cut into pieces, and their length.
     cut: usize,
@@ -141,7 +142,7 @@ struct Plan<C> {
     /// The steps of each class of places.
     steps: Vec<Vec<Step>>,
     /// Along rows as they are, else packed: panels `[steps, width]` of the channels made.
-    weights: Buffer<C>,
+    weights: Plain<'a, C>,
     panels: Vec<Panel>,
 }
 
@@ -155,8 +156,8 @@ struct Panel {
     start: usize,
 }
 
-impl<C: Tiled> Plan<C> {
-    fn new<T: Float<Compute = C>>(pass: &Pass, w: &[T]) -> Result<Plan<C>> {
+impl<'a, C: Tiled> Plan<'a, C> {
+    fn new<T: Float<Compute = C>>(pass: &Pass, w: &'a [T]) -> Result<Plan<'a, C>> {
         let along_rows = pass.prefers_rows(lanes::<C>());
         let cut = (0..3).find(|d| pass.to[*d] > 1).unwrap_or(2);
         let len = pass.piece(cut, along_rows);
@@ -176,13 +177,12 @@ impl<C: Tiled> Plan<C> {
             sources.push(source);
         }
         let slab = pass.summed.count * axis::area(&axes);
-        let (weights, panels) = if along_rows {
-            let mut weights = Buffer::try_scratch(w.len(), "conv")?;
-            weights.iter_mut().zip(w).for_each(|(to, from)| *to = from.up());
-            (weights, Vec::new())
-        } else {
-            pack(pass, &sources, w)?
-        };
+        let mut weights = Plain::new(w)?;
+        let mut panels = Vec::new();
+        if !along_rows {
+            let (packed, places) = pack(pass, &sources, &weights)?;
+            (weights, panels) = (Plain::Converted(packed), places);
+        }
         Ok(Plan { along_rows, cut, len, slab, steps, weights, panels })
     }
 }
@@ -197,12 +197,8 @@ fn classes(axes: &[Axis; 3]) -> impl Iterator<Item = [&Class; 3]> {
 }
 
 /// Packs the weights in panels, the missing channels of the last one as zeros.
-fn pack<T: Float<Compute: Tiled>>(
-    pass: &Pass,
-    sources: &[Vec<usize>],
-    w: &[T],
-) -> Result<(Buffer<T::Compute>, Vec<Panel>)> {
-    let (lanes, widest) = (lanes::<T::Compute>(), tile::max_vectors());
+fn pack<C: Tiled>(pass: &Pass, sources: &[Vec<usize>], w: &[C]) -> Result<(Buffer<C>, Vec<Panel>)> {
+    let (lanes, widest) = (lanes::<C>(), tile::max_vectors());
     let mut panels = Vec::new();
     let mut size = 0;
     for group in 0..pass.shape.groups {
@@ -215,7 +211,7 @@ fn pack<T: Float<Compute: Tiled>>(
             }
         }
     }
-    let mut weights = Buffer::<T::Compute>::try_scratch(size, "conv")?;
+    let mut weights = Buffer::<C>::try_scratch(size, "conv")?;
     let mut rest = &mut weights[..];
     let mut places: Vec<_> = panels
         .iter()
@@ -233,16 +229,29 @@ fn pack<T: Float<Compute: Tiled>>(
                 continue; // a class that no tap meets
             }
             let row = panel.width * lanes;
-            place.fill(T::Compute::ZERO);
-            for (lane, channel) in panel.channels.clone().enumerate() {
-                let w = &w[panel.group * group + channel * pass.made.stride..];
-                for (to, &source) in place[lane..].iter_mut().step_by(row).zip(&sources[panel.class]) {
-                    *to = w[source].up();
-                }
+            if panel.channels.len() < row {
+                place.fill(C::ZERO);
+            }
+            let w = &w[panel.group * group + panel.channels.start * pass.made.stride..];
+            // Steps whose weights follow each other are turned together.
+            let mut first = 0;
+            for run in sources[panel.class].chunk_by(|a, b| a + 1 == *b) {
+                let from = Grid { data: &w[run[0]..], row: pass.made.stride };
+                let to = Grid { data: &mut place[first * row..], row };
+                turn(from, to, panel.channels.len(), run.len());
+                first += run.len();
             }
         }
     });
     Ok((weights, panels))
+}
+
+/// Writes sums to every `step`-th element.
+fn write<T: Float>(out: &mut [T], step: usize, sums: &[T::Compute], bias: T::Compute) {
+    match step {
+        1 => out.iter_mut().zip(sums).for_each(|(out, &sum)| *out = T::down(sum + bias)),
+        _ => out.iter_mut().step_by(step).zip(sums).for_each(|(out, &sum)| *out = T::down(sum + bias)),
+    }
 }
 
 /// The output, written by many tasks, each element by one.
@@ -254,26 +263,28 @@ struct Out<T> {
 // SAFETY: it only gives way to writes, whose callers see to it that no two are to one place.
 unsafe impl<T: Send> Sync for Out<T> {}
 
-impl<T: Copy> Out<T> {
+impl<T> Out<T> {
+    /// `len` elements from `start` on.
+    ///
     /// # Safety
-    /// No other thread writes or reads this element.
-    #[inline(always)]
-    unsafe fn set(&self, index: usize, value: T) {
-        assert!(index < self.len);
-        // SAFETY: within the slice, which outlives the tasks; the caller sees to the rest.
-        unsafe { self.start.add(index).write(value) }
+    /// No other thread uses these elements, and this one lets go of them before it asks for one again.
+    unsafe fn at(&self, start: usize, len: usize) -> &mut [T] {
+        assert!(start <= self.len && len <= self.len - start);
+        // SAFETY: within the slice, which outlives the tasks; the caller sees to it that it is used alone.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
 }
 
 /// One piece of one sample.
 struct Task<'a, T: Float> {
     pass: &'a Pass<'a>,
-    plan: &'a Plan<T::Compute>,
+    plan: &'a Plan<'a, T::Compute>,
     out: &'a Out<T>,
     axes: [Axis; 3],
     places: Vec<Places>,
     slab: Buffer<T::Compute>,
     sums: Buffer<T::Compute>,
+    turned: Buffer<T::Compute>,
 }
 
 /// Where a class's positions, or the segments of its rows, lie in the slab and in an output channel.
@@ -308,7 +319,7 @@ impl Places {
 }
 
 impl<'a, T: Float<Compute: Tiled>> Task<'a, T> {
-    fn new(pass: &'a Pass, plan: &'a Plan<T::Compute>, out: &'a Out<T>, piece: usize) -> Result<Task<'a, T>> {
+    fn new(pass: &'a Pass, plan: &'a Plan<'a, T::Compute>, out: &'a Out<T>, piece: usize) -> Result<Task<'a, T>> {
         let lanes = lanes::<T::Compute>();
         let axes = pass.axes(plan.cut, piece * plan.len, plan.len, plan.along_rows);
         let segment = plan.along_rows.then_some(lanes);
@@ -317,7 +328,9 @@ impl<'a, T: Float<Compute: Tiled>> Task<'a, T> {
         let sums = if plan.along_rows { SUMS.max(widest * pass.made.count) } else { POSITIONS * widest };
         // Along rows, the last segment may reach over the end.
         let slab = Buffer::try_scratch(plan.slab + widest, "conv")?;
-        Ok(Task { pass, plan, out, axes, places, slab, sums: Buffer::try_scratch(sums, "conv")? })
+        let sums = Buffer::try_scratch(sums, "conv")?;
+        let turned = Buffer::try_scratch(if plan.along_rows { 0 } else { POSITIONS * widest }, "conv")?;
+        Ok(Task { pass, plan, out, axes, places, slab, sums, turned })
     }
 
     fn group(&mut self, sample: usize, group: usize, src: &[T], bias: Option<&[T]>) {
@@ -325,7 +338,7 @@ impl<'a, T: Float<Compute: Tiled>> Task<'a, T> {
         let size = summed.count * from.iter().product::<usize>();
         let src = &src[(sample * shape.groups + group) * size..][..size];
         axis::fill(&mut self.slab[..self.plan.slab], src, from, &self.axes);
-        let bias = |c: usize| bias.map_or(T::Compute::ZERO, |b| b[group * made.count + c].up());
+        let bias = |c: usize| bias.map_or(T::Compute::default(), |b| b[group * made.count + c].up());
         let channel = |c: usize| ((sample * shape.groups + group) * made.count + c) * to.iter().product::<usize>();
         for class in 0..self.places.len() {
             if self.plan.along_rows {
@@ -352,11 +365,18 @@ impl<'a, T: Float<Compute: Tiled>> Task<'a, T> {
                 let sums = &mut self.sums[..at.len() * row];
                 let operands = Operands { vectors, unit: row, bases: &[0], scalars: &self.slab, at, steps };
                 tile::sums(panel.width, &operands, sums, false);
-                for (lane, c) in panel.channels.clone().enumerate() {
-                    let (start, bias) = (channel(c), bias(c));
-                    for (&i, &sum) in index.iter().zip(sums[lane..].iter().step_by(row)) {
-                        // SAFETY: each channel and position belongs to one class of one piece of one sample.
-                        unsafe { self.out.set(start + i, T::down(sum + bias)) };
+                let to = Grid { data: &mut self.turned[..], row: POSITIONS };
+                turn(Grid { data: sums, row }, to, at.len(), panel.channels.len());
+                let (first, last) = (index[0], index[index.len() - 1]);
+                for (c, sums) in panel.channels.clone().zip(self.turned.chunks_exact(POSITIONS)) {
+                    let (start, sums, bias) = (channel(c), &sums[..at.len()], bias(c));
+                    // SAFETY: each channel and position belongs to one class of one piece of one sample.
+                    unsafe {
+                        if last - first == index.len() - 1 {
+                            write(self.out.at(start + first, index.len()), 1, sums, bias);
+                        } else {
+                            index.iter().zip(sums).for_each(|(i, &x)| self.out.at(start + i, 1)[0] = T::down(x + bias));
+                        }
                     }
                 }
             }
@@ -386,11 +406,11 @@ impl<'a, T: Float<Compute: Tiled>> Task<'a, T> {
             for (i, sums) in sums.chunks_exact(made.count * segment).enumerate() {
                 let here = (row - (first + i) % segments * segment).min(segment);
                 for (c, sums) in sums.chunks_exact(segment).enumerate() {
-                    let (start, bias) = (channel(c) + index[first + i], bias(c));
-                    for (x, &sum) in sums[..here].iter().enumerate() {
-                        // SAFETY: each channel and position belongs to one class of one piece of one sample.
-                        unsafe { self.out.set(start + x * step, T::down(sum + bias)) };
-                    }
+                    let start = channel(c) + index[first + i];
+                    // SAFETY: each channel and position belongs to one class of one piece of one sample; the other
+                    // classes' positions in between are this task's as well.
+                    let out = unsafe { self.out.at(start, (here - 1) * step + 1) };
+                    write(out, *step, &sums[..here], bias(c));
                 }
             }
         }

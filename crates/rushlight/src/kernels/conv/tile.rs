@@ -8,6 +8,7 @@
 //! `p`, and an operation to each pair of them. Because the tables say where operands are, nothing is copied to bring
 //! them together: a padded image is read in place once for each tap of the kernel.
 
+use super::turn;
 use crate::dtype::Real;
 use crate::kernels::simd::{self, Level};
 
@@ -47,6 +48,8 @@ pub(crate) trait Tiled: Real {
     fn tiles(width: usize, operands: &Operands<Self>, out: &mut [Self], accumulate: bool);
     #[doc(hidden)]
     fn dot_rows(rows: &Rows<Self>, out: &mut [Self]);
+    #[doc(hidden)]
+    fn turn_block(from: &[Self], from_row: usize, to: &mut [Self], to_row: usize);
 }
 
 /// Writes the sums, or adds them, to `out` `[bases, at, width · lanes]`, for a `width` of 1 to 4 vectors.
@@ -66,7 +69,7 @@ pub(super) fn sums<C: Tiled>(width: usize, operands: &Operands<C>, out: &mut [C]
 }
 
 macro_rules! tiled {
-    ($t:ty) => {
+    ($t:ty, $turn_block:expr) => {
         impl Tiled for $t {
             fn tiles(width: usize, operands: &Operands<Self>, out: &mut [Self], accumulate: bool) {
                 const L: usize = lanes::<$t>();
@@ -81,12 +84,19 @@ macro_rules! tiled {
             fn dot_rows(rows: &Rows<Self>, out: &mut [Self]) {
                 dots_of::<Self, { lanes::<$t>() }>(rows, out);
             }
+            #[inline(always)]
+            fn turn_block(from: &[Self], from_row: usize, to: &mut [Self], to_row: usize) {
+                $turn_block(from, from_row, to, to_row)
+            }
         }
     };
 }
 
-tiled!(f32);
-tiled!(f64);
+#[cfg(target_arch = "x86_64")]
+tiled!(f32, turn::turn_block_f32);
+#[cfg(not(target_arch = "x86_64"))]
+tiled!(f32, turn::turn_block);
+tiled!(f64, turn::turn_block);
 
 /// Runs a loop for the processor, telling it whether to fuse multiplications and additions: on x86-64 below AVX2 that
 /// would be a function call each.
@@ -154,14 +164,21 @@ fn tile<C: Real, const L: usize, const V: usize, const J: usize, const FUSED: bo
             }
         }
     }
-    for (out, sum) in out.chunks_exact_mut(V * L).zip(&sum) {
-        for (out, &sum) in out.iter_mut().zip(sum.as_flattened()) {
-            *out = if accumulate { *out + sum } else { sum };
+    // Indexed by constants, so that the sums stay in registers.
+    for j in 0..J {
+        for i in 0..V {
+            if let Some(out) = out.get_mut((j * V + i) * L..).and_then(|out| out.first_chunk_mut::<L>()) {
+                let before = if accumulate { *out } else { [C::ZERO; L] };
+                for l in 0..L {
+                    out[l] = before[l] + sum[j][i][l];
+                }
+            }
         }
     }
 }
 
-/// Pairs of rows: row `r` is `a[rows[r].0..][..len]` and, at a tap, `b[rows[r].1 + tap..][..len]`.
+/// Pairs of rows: row `r` is `a[rows[r].0..][..len]` and, at a tap, `b[rows[r].1 + tap..][..len]`. What follows a row is
+/// read, so both slices have [`lanes`] elements more than the last row needs.
 pub(super) struct Rows<'a, C> {
     pub a: &'a [C],
     pub b: &'a [C],
@@ -174,9 +191,10 @@ pub(super) struct Rows<'a, C> {
 pub(super) fn dots<C: Tiled>(rows: &Rows<C>, out: &mut [C]) {
     assert_eq!(out.len(), rows.taps.len());
     let tap = rows.taps.iter().max().map_or(0, |t| *t);
+    let reach = rows.len.next_multiple_of(lanes::<C>());
     for &(a, b) in rows.rows {
-        assert!(a.saturating_add(rows.len) <= rows.a.len(), "a row outside its slice");
-        assert!(b.saturating_add(tap).saturating_add(rows.len) <= rows.b.len(), "a row outside its slice");
+        assert!(a.saturating_add(reach) <= rows.a.len(), "a row outside its slice");
+        assert!(b.saturating_add(tap).saturating_add(reach) <= rows.b.len(), "a row outside its slice");
     }
     C::dot_rows(rows, out);
 }
@@ -184,43 +202,42 @@ pub(super) fn dots<C: Tiled>(rows: &Rows<C>, out: &mut [C]) {
 fn dots_of<C: Real, const L: usize>(rows: &Rows<C>, out: &mut [C]) {
     dispatch!(FUSED => {
         for (taps, out) in rows.taps.chunks(6).zip(out.chunks_mut(6)) {
-            let sums = match taps.len() {
-                1..=3 => dot::<C, L, 3, FUSED>(rows, taps),
-                _ => dot::<C, L, 6, FUSED>(rows, taps),
-            };
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out += sum;
+            match taps.len() {
+                1..=3 => dot::<C, L, 3, FUSED>(rows, taps, out),
+                _ => dot::<C, L, 6, FUSED>(rows, taps, out),
             }
         }
     })
 }
 
+/// Up to `J` taps; those beyond the last are summed in vain.
 #[inline(always)]
-fn dot<C: Real, const L: usize, const J: usize, const FUSED: bool>(rows: &Rows<C>, taps: &[usize]) -> [C; 6] {
+fn dot<C: Real, const L: usize, const J: usize, const FUSED: bool>(rows: &Rows<C>, taps: &[usize], out: &mut [C]) {
     let taps: [usize; J] = std::array::from_fn(|j| taps[j.min(taps.len() - 1)]);
     let mut sum = [[C::ZERO; L]; J];
-    let whole = rows.len / L * L;
     for &(a, b) in rows.rows {
-        let a = &rows.a[a..a + rows.len];
-        let b = taps.map(|tap| &rows.b[b + tap..b + tap + rows.len]);
-        for i in (0..whole).step_by(L) {
-            let x = &a[i..i + L];
+        let a = rows.a.as_ptr().wrapping_add(a);
+        let b = taps.map(|tap| rows.b.as_ptr().wrapping_add(b + tap));
+        let mut i = 0;
+        while i < rows.len {
+            // SAFETY: `dots` asserted that each row, its length rounded up to whole vectors, lies within its slice.
+            let x = unsafe { *a.add(i).cast::<[C; L]>() };
             for j in 0..J {
-                let y = &b[j][i..i + L];
+                // SAFETY: as above.
+                let y = unsafe { *b[j].add(i).cast::<[C; L]>() };
                 for l in 0..L {
-                    sum[j][l] = if FUSED { x[l].mul_add(y[l], sum[j][l]) } else { x[l] * y[l] + sum[j][l] };
+                    let more = if FUSED { x[l].mul_add(y[l], sum[j][l]) } else { x[l] * y[l] + sum[j][l] };
+                    // What follows the row counts for nothing, whatever it is.
+                    sum[j][l] = if i + l < rows.len { more } else { sum[j][l] };
                 }
             }
-        }
-        for j in 0..J {
-            for l in 0..rows.len - whole {
-                sum[j][l] += a[whole + l] * b[j][whole + l];
-            }
+            i += L;
         }
     }
-    let mut total = [C::ZERO; 6];
     for j in 0..J {
-        total[j] = sum[j].iter().copied().fold(C::ZERO, |s, x| s + x);
+        let total = sum[j].iter().fold(C::ZERO, |total, x| total + *x);
+        if let Some(out) = out.get_mut(j) {
+            *out += total;
+        }
     }
-    total
 }

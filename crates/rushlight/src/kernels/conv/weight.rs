@@ -5,11 +5,10 @@
 //! vectors of a tile run over output channels; places are its steps, taps its rows. Groups of few output channels are
 //! inner products along rows instead.
 
-use std::ops::Range;
-
 use super::ConvShape;
 use super::axis::{self, Axis};
 use super::tile::{self, Operands, Rows, Step, Tiled, lanes};
+use super::turn::{Grid, Plain, turn};
 use crate::Result;
 use crate::dtype::{Float, Real};
 use crate::kernels::parallel;
@@ -88,7 +87,12 @@ where
     let work = (dy.len() / s.c_out).saturating_mul(dw.len());
     let parts = PARTS.min(SUMS / dw.len()).min(work / PART).max(1);
     let pieces = s.batch * s.output[plan.cut].div_ceil(plan.len);
-    let sums = parallel::map_chunks(pieces, pieces.div_ceil(parts), |pieces| part(s, &plan, x, dy, pieces));
+    let dy = Plain::new(dy)?;
+    let sums = parallel::map_chunks(pieces, pieces.div_ceil(parts), |pieces| {
+        let mut part = Part::new(s, &plan)?;
+        pieces.for_each(|piece| part.add(x, &dy, piece));
+        Ok(part.sums)
+    });
     let sums: Vec<Buffer<T::Compute>> = sums.into_iter().collect::<Result<_>>()?;
 
     let taps = plan.taps.len();
@@ -106,76 +110,74 @@ where
     Ok(())
 }
 
-/// The sums of some pieces, of each group those of its panels `[taps, lanes]`.
-fn part<T>(s: &ConvShape, plan: &Plan, x: &[T], dy: &[T], pieces: Range<usize>) -> Result<Buffer<T::Compute>>
-where
-    T: Float<Compute: Tiled>,
-{
-    let lanes = lanes::<T::Compute>();
-    let [c_in, channels] = s.group_channels();
-    let [area_in, area_out] = [s.input, s.output].map(|size| size.iter().product::<usize>());
-    let taps = plan.taps.len();
-    let rows = if plan.tiled { channels.next_multiple_of(lanes) } else { channels };
-    let mut sums = Buffer::full(s.groups * rows * taps, T::Compute::ZERO, "conv")?;
-    let mut slab = Buffer::<T::Compute>::try_scratch(plan.slab, "conv")?;
-    let mut turned = Buffer::<T::Compute>::try_scratch(plan.places * plan.panel.next_multiple_of(lanes), "conv")?;
-    let per_sample = s.output[plan.cut].div_ceil(plan.len);
-    for piece in pieces {
-        let (sample, start) = (piece / per_sample, piece % per_sample * plan.len);
-        let axes = axes(s, plan.cut, start, plan.len, !plan.tiled);
-        // The dims before the one that is cut have size 1, so a piece's places follow each other.
-        let first = start * s.output[plan.cut + 1..].iter().product::<usize>();
-        let [planes, rows_at, cols] = axes.each_ref().map(|a| &a.classes[0].at);
-        let row_starts = planes.iter().flat_map(|d| rows_at.iter().map(move |h| (d.0, h.0)));
-        let row_starts: Vec<usize> = row_starts.map(|(d, h)| (d * axes[1].size + h) * axes[2].size).collect();
-        let places = row_starts.len() * cols.len();
-        let steps: Vec<Step> = match plan.tiled {
-            true => {
-                let at = row_starts.iter().flat_map(|row| cols.iter().map(move |w| row + w.0));
-                at.enumerate().map(|(i, scalar)| Step { vector: i, scalar }).collect()
-            }
-            false => Vec::new(),
+/// The sums of some pieces.
+struct Part<'a, C> {
+    s: &'a ConvShape,
+    plan: &'a Plan,
+    slab: Buffer<C>,
+    /// A piece of dy: a panel of channels turned to `[places, lanes]`, or one channel and room after it.
+    dy: Buffer<C>,
+    /// Of each group those of its panels `[taps, lanes]`.
+    sums: Buffer<C>,
+}
+
+impl<'a, C: Tiled> Part<'a, C> {
+    fn new(s: &'a ConvShape, plan: &'a Plan) -> Result<Part<'a, C>> {
+        let lanes = lanes::<C>();
+        let [_, channels] = s.group_channels();
+        let (dy, rows) = match plan.tiled {
+            true => (plan.places * channels.min(plan.panel).next_multiple_of(lanes), channels.next_multiple_of(lanes)),
+            false => (plan.places + lanes, channels),
         };
-        let pairs: Vec<(usize, usize)> = row_starts.iter().enumerate().map(|(i, row)| (i * cols.len(), *row)).collect();
+        let slab = Buffer::try_scratch(plan.slab + lanes, "conv")?;
+        let dy = Buffer::try_scratch(dy, "conv")?;
+        let sums = Buffer::full(s.groups * rows * plan.taps.len(), C::ZERO, "conv")?;
+        Ok(Part { s, plan, slab, dy, sums })
+    }
+
+    fn add<T: Float<Compute = C>>(&mut self, x: &[T], dy: &[C], piece: usize) {
+        let Part { s, plan, .. } = *self;
+        let [c_in, channels] = s.group_channels();
+        let [area_in, area_out] = [s.input, s.output].map(|size| size.iter().product::<usize>());
+        let (pieces, taps) = (s.output[plan.cut].div_ceil(plan.len), plan.taps.len());
+        let (sample, start) = (piece / pieces, piece % pieces * plan.len);
+        let axes = axes(s, plan.cut, start, plan.len, !plan.tiled);
+        let [planes, rows, cols] = axes.each_ref().map(|a| &a.classes[0].at);
+        let rows = planes.iter().flat_map(|d| rows.iter().map(|h| (d.0 * axes[1].size + h.0) * axes[2].size));
+        let rows: Vec<usize> = rows.collect();
+        // Places follow each other in dy, for the dims before the one that is cut have size 1.
+        let first = start * s.output[plan.cut + 1..].iter().product::<usize>();
+        let places = rows.len() * cols.len();
+        let scalars = rows.iter().flat_map(|row| cols.iter().map(move |col| row + col.0)).enumerate();
+        let steps: Vec<Step> = scalars.map(|(vector, scalar)| Step { vector, scalar }).collect();
+        let pairs: Vec<_> = rows.iter().enumerate().map(|(i, row)| (i * cols.len(), *row)).collect();
+
         for group in 0..s.groups {
             let x = &x[(sample * s.groups + group) * c_in * area_in..][..c_in * area_in];
-            axis::fill(&mut slab, x, s.input, &axes);
+            axis::fill(&mut self.slab[..plan.slab], x, s.input, &axes);
             let dy = &dy[(sample * s.groups + group) * channels * area_out..][..channels * area_out];
-            let sums = &mut sums[group * rows * taps..][..rows * taps];
+            let size = self.sums.len() / s.groups;
+            let sums = &mut self.sums[group * size..][..size];
             for panel in (0..channels).step_by(plan.panel) {
                 let here = plan.panel.min(channels - panel);
-                let (start, row) = plan.sums(panel, channels, lanes);
-                let dy =
-                    dy[panel * area_out..][..here * area_out].chunks_exact(area_out).map(|c| &c[first..first + places]);
+                let (start, row) = plan.sums(panel, channels, lanes::<C>());
                 let sums = &mut sums[start..][..taps * row];
-                let turned = &mut turned[..places * row];
-                turn::<T>(dy, row, turned);
+                let dy = &dy[panel * area_out + first..];
                 if plan.tiled {
-                    let operands = Operands {
-                        vectors: turned,
-                        unit: row,
-                        bases: &[0],
-                        scalars: &slab,
-                        at: &plan.taps,
-                        steps: &steps,
-                    };
-                    tile::sums(row / lanes, &operands, sums, true);
+                    let vectors = &mut self.dy[..places * row];
+                    if here < row {
+                        vectors.fill(C::ZERO);
+                    }
+                    turn(Grid { data: dy, row: area_out }, Grid { data: vectors, row }, here, places);
+                    let (scalars, at) = (&self.slab[..], &plan.taps[..]);
+                    let operands = Operands { vectors, unit: row, bases: &[0], scalars, at, steps: &steps };
+                    tile::sums(row / lanes::<C>(), &operands, sums, true);
                 } else {
-                    let rows = Rows { a: turned, b: &slab, rows: &pairs, len: cols.len(), taps: &plan.taps };
-                    tile::dots(&rows, sums);
+                    self.dy[..places].copy_from_slice(&dy[..places]);
+                    let (a, b, taps) = (&self.dy[..], &self.slab[..], &plan.taps[..]);
+                    tile::dots(&Rows { a, b, rows: &pairs, len: cols.len(), taps }, sums);
                 }
             }
         }
-    }
-    Ok(sums)
-}
-
-/// Some channels as the columns of rows of `row` elements; the columns left are zeros.
-fn turn<'a, T: Float>(channels: impl ExactSizeIterator<Item = &'a [T]>, row: usize, to: &mut [T::Compute]) {
-    if channels.len() < row {
-        to.fill(T::Compute::ZERO);
-    }
-    for (lane, channel) in channels.enumerate() {
-        to[lane..].iter_mut().step_by(row).zip(channel).for_each(|(to, from)| *to = from.up());
     }
 }
