@@ -5,7 +5,7 @@ pub(crate) mod elementwise;
 pub(crate) mod gemm;
 mod gemm_half;
 pub(crate) mod index;
-pub(crate) mod lanes;
+mod lanes;
 pub(crate) mod math;
 pub(crate) mod optim;
 pub mod parallel;
