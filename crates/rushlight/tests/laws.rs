@@ -76,14 +76,14 @@ fn integers_wrap_and_divide_as_python_does() {
     assert_eq!(i(a.abs())[4], i64::MIN);
     assert_eq!(i(a.mul(2i64))[5], -2);
     let base = Tensor::new([1i64, -1, -1, 2, 3, 2]).unwrap();
-    assert_eq!(i(base.pow(&Tensor::new([-3i64, -3, -2, -1, 4, 70]).unwrap())), [1, -1, 1, 0, 81, 0]);
+    assert_eq!(i(base.pow(Tensor::new([-3i64, -3, -2, -1, 4, 70]).unwrap())), [1, -1, 1, 0, 81, 0]);
     assert_eq!(i(a.square())[5], 1);
     let u = Tensor::new([250u8, 3]).unwrap();
     let bytes = |t: rushlight::Result<Tensor>| t.unwrap().to_vec::<u8>().unwrap();
     assert_eq!(bytes(u.add(10i64)), [4, 13]);
     assert_eq!(bytes(u.sub(4i64)), [246, 255]);
     assert_eq!(bytes(u.mul(&u)), [36, 9]);
-    assert_eq!(bytes(u.floor_divide(&Tensor::new([7u8, 0]).unwrap())), [35, 0]);
+    assert_eq!(bytes(u.floor_divide(Tensor::new([7u8, 0]).unwrap())), [35, 0]);
     assert_eq!(i(u.sum(..)), [253]);
     assert_eq!(u.div(2i64).unwrap().to_vec::<f32>().unwrap(), [125.0, 1.5]);
     let t = Tensor::new([true, false, true]).unwrap();
@@ -123,8 +123,8 @@ fn dtypes_are_promoted_as_in_pytorch() {
         assert_eq!(number(x.mul(2.0)), if a.is_float() { a } else { F32 });
         assert_eq!(number(x.mul(2i64)), if a == Bool { I64 } else { a });
         // A tensor without dims does not widen one of its kind, and does one of a lesser kind.
-        assert_eq!(number(x.mul(&Tensor::ones((), F64).unwrap())), if a.is_float() { a } else { F64 });
-        assert_eq!(number(x.mul(&Tensor::ones((), I64).unwrap())), if a == Bool { I64 } else { a });
+        assert_eq!(number(x.mul(Tensor::ones((), F64).unwrap())), if a.is_float() { a } else { F64 });
+        assert_eq!(number(x.mul(Tensor::ones((), I64).unwrap())), if a == Bool { I64 } else { a });
     }
 }
 
@@ -368,8 +368,8 @@ fn bad_arguments_are_errors_that_say_what_is_wrong() {
     let (t, e, v) = (z(&[2, 3]), z(&[0, 3]), z(&[3]));
     let label = Tensor::zeros([2, 3], DType::I64).unwrap();
     for (text, expected) in [
-        (message(t.add(&z(&[2, 4]))), "add: lhs [2, 3] and rhs [2, 4] cannot broadcast at dim 1 (3 vs 4)"),
-        (message(t.eq(&z(&[5, 1, 2]))), "eq: lhs [2, 3] and rhs [5, 1, 2] cannot broadcast at dim 2 (3 vs 2)"),
+        (message(t.add(z(&[2, 4]))), "add: lhs [2, 3] and rhs [2, 4] cannot broadcast at dim 1 (3 vs 4)"),
+        (message(t.eq(z(&[5, 1, 2]))), "eq: lhs [2, 3] and rhs [5, 1, 2] cannot broadcast at dim 2 (3 vs 2)"),
         (message(t.sum(2)), "sum: dim 2 is out of range for shape [2, 3] of rank 2"),
         (message(t.mean([0, -2])), "mean: a dim is named twice in [0, 0] for shape [2, 3]"),
         (message(label.mean(0)), "mean: got dtype i64, expected a float dtype (cast with to_dtype)"),
