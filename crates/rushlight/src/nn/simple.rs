@@ -22,46 +22,63 @@ macro_rules! plain_module {
 }
 
 macro_rules! activations {
-    ($($(#[$doc:meta])* $Name:ident $(($arg:ident: $what:literal))? => |$x:ident $(, $p:ident)?| $f:expr;)*) => {$(
+    ($($(#[$doc:meta])* $Name:ident => $method:ident;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
-        pub struct $Name $({
-            #[doc = $what]
-            pub $arg: f64,
-        })?
-
-        activations!(@module $Name $($arg)?);
+        pub struct $Name;
+        plain_module!($Name, |s| "");
 
         impl Layer for $Name {
-            fn forward(&self, $x: &Tensor) -> Result<Tensor> {
-                $(let $p = self.$arg;)?
-                $f
+            fn forward(&self, x: &Tensor) -> Result<Tensor> {
+                x.$method()
             }
         }
     )*};
-    (@module $Name:ident) => { plain_module!($Name, |s| ""); };
-    (@module $Name:ident $arg:ident) => { plain_module!($Name, |s| format!(concat!(stringify!($arg), "={}"), s.$arg)); };
 }
 
 activations! {
     /// [`Tensor::relu`] as a layer. PyTorch: `nn.ReLU`.
-    Relu => |x| x.relu();
-    /// [`Tensor::leaky_relu`] as a layer. PyTorch: `nn.LeakyReLU`.
-    LeakyRelu(negative_slope: "The slope below 0.") => |x, slope| x.leaky_relu(slope);
-    /// [`Tensor::elu`] as a layer. PyTorch: `nn.ELU`.
-    Elu(alpha: "The limit below 0 is −alpha.") => |x, alpha| x.elu(alpha);
+    Relu => relu;
     /// [`Tensor::gelu`] as a layer. PyTorch: `nn.GELU`.
-    Gelu => |x| x.gelu();
+    Gelu => gelu;
     /// [`Tensor::gelu_tanh`] as a layer. PyTorch: `nn.GELU(approximate="tanh")`.
-    GeluTanh => |x| x.gelu_tanh();
+    GeluTanh => gelu_tanh;
     /// [`Tensor::silu`] as a layer. PyTorch: `nn.SiLU`.
-    Silu => |x| x.silu();
+    Silu => silu;
     /// [`Tensor::sigmoid`] as a layer. PyTorch: `nn.Sigmoid`.
-    Sigmoid => |x| x.sigmoid();
+    Sigmoid => sigmoid;
     /// [`Tensor::tanh`] as a layer. PyTorch: `nn.Tanh`.
-    Tanh => |x| x.tanh();
+    Tanh => tanh;
     /// [`Tensor::softplus`] as a layer. PyTorch: `nn.Softplus`.
-    Softplus => |x| x.softplus();
+    Softplus => softplus;
+}
+
+/// [`Tensor::leaky_relu`] as a layer. PyTorch: `nn.LeakyReLU`.
+#[derive(Clone, Copy, Debug)]
+pub struct LeakyRelu {
+    /// The slope below 0.
+    pub negative_slope: f64,
+}
+plain_module!(LeakyRelu, |s| format!("negative_slope={}", s.negative_slope));
+
+impl Layer for LeakyRelu {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        x.leaky_relu(self.negative_slope)
+    }
+}
+
+/// [`Tensor::elu`] as a layer. PyTorch: `nn.ELU`.
+#[derive(Clone, Copy, Debug)]
+pub struct Elu {
+    /// The limit far below 0 is −alpha.
+    pub alpha: f64,
+}
+plain_module!(Elu, |s| format!("alpha={}", s.alpha));
+
+impl Layer for Elu {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        x.elu(self.alpha)
+    }
 }
 
 /// [`Tensor::softmax`] as a layer. PyTorch: `nn.Softmax`.

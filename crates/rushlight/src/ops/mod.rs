@@ -5,14 +5,17 @@ mod cast;
 mod compare;
 mod conv;
 mod cumulative;
+mod dropout;
 mod einsum;
 mod extremum;
 mod index;
 mod join;
+pub mod loss;
 mod matmul;
 mod pool;
 mod product;
 mod reduce;
+mod softmax;
 mod sort;
 mod unary;
 
