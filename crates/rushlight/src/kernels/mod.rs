@@ -6,7 +6,4 @@ mod gemm_half;
 pub(crate) mod math;
 pub mod parallel;
 pub mod simd;
-#[cfg(test)]
-mod zbench;
-#[cfg(test)]
-mod zproto;
+mod turn;
