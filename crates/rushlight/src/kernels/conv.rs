@@ -14,8 +14,8 @@
 
 mod axis;
 mod gather;
+mod plain;
 mod tile;
-mod turn;
 mod weight;
 
 use axis::Dim;
