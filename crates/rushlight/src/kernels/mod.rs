@@ -8,6 +8,7 @@ mod gemm_half;
 pub(crate) mod index;
 pub(crate) mod lanes;
 pub(crate) mod math;
+pub(crate) mod norm;
 pub(crate) mod optim;
 pub mod parallel;
 pub(crate) mod pool;
