@@ -1,6 +1,5 @@
 //! HOW it is computed here: slices in, slices out. SIMD and threads live only in this folder; it knows no Tensor.
 
-pub(crate) mod channel_norm;
 pub(crate) mod conv;
 pub(crate) mod cross_entropy;
 pub(crate) mod dropout;

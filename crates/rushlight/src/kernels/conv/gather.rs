@@ -270,6 +270,7 @@ impl<T> Out<T> {
     ///
     /// # Safety
     /// No other thread uses these elements, and this one lets go of them before it asks for one again.
+    #[allow(clippy::mut_from_ref)] // that is what the contract is for
     unsafe fn at(&self, start: usize, len: usize) -> &mut [T] {
         assert!(start <= self.len && len <= self.len - start);
         // SAFETY: within the slice, which outlives the tasks; the caller sees to it that it is used alone.

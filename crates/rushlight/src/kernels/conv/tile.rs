@@ -141,9 +141,9 @@ fn tile<C: Real, const L: usize, const V: usize, const J: usize, const FUSED: bo
     let vectors = operands.vectors.as_ptr().wrapping_add(base);
     let mut sum = [[[C::ZERO; L]; V]; J];
     for step in operands.steps {
+        let start = operands.unit * step.vector;
         // SAFETY: `sums` asserted that the furthest base and step leave room for a whole tile's width in `vectors`,
         // and that the furthest place and step lie within `scalars`. An array has its element's alignment.
-        let start = operands.unit * step.vector;
         let v: [[C; L]; V] = std::array::from_fn(|i| unsafe { *vectors.add(start + i * L).cast::<[C; L]>() });
         for j in 0..J {
             // SAFETY: as above.
