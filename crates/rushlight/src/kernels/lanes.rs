@@ -15,27 +15,50 @@ pub(crate) fn sum<T: Copy, C: Real>(x: &[T], f: impl Fn(T) -> C) -> C {
 /// `Σ f(x, y)`
 #[inline(always)]
 pub(crate) fn sum2<T: Copy, U: Copy, C: Real>(x: &[T], y: &[U], f: impl Fn(T, U) -> C) -> C {
+    let [total] = sums(
+        x,
+        y,
+        #[inline(always)]
+        |x, y| [f(x, y)],
+    );
+    total
+}
+
+/// `Σ f(x, y)` of several values at once.
+#[inline(always)]
+pub(crate) fn sums<T: Copy, U: Copy, C: Real, const N: usize>(x: &[T], y: &[U], f: impl Fn(T, U) -> [C; N]) -> [C; N] {
     assert_eq!(x.len(), y.len());
-    let mut lanes = [C::ZERO; LANES];
+    let mut lanes = [[C::ZERO; LANES]; N];
     let (xs, x_rest) = x.as_chunks::<LANES>();
     let (ys, y_rest) = y.as_chunks::<LANES>();
     for (x, y) in xs.iter().zip(ys) {
         for i in 0..LANES {
-            lanes[i] += f(x[i], y[i]);
-        }
-    }
-    let mut total = C::ZERO;
-    if !xs.is_empty() {
-        let mut width = LANES / 2;
-        while width > 0 {
-            for i in 0..width {
-                lanes[i] = lanes[i] + lanes[i + width];
+            let values = f(x[i], y[i]);
+            for k in 0..N {
+                lanes[k][i] += values[k];
             }
-            width /= 2;
         }
-        total = lanes[0];
     }
-    x_rest.iter().zip(y_rest).fold(total, |total, (&x, &y)| total + f(x, y))
+    let mut totals = [C::ZERO; N];
+    if !xs.is_empty() {
+        for (total, mut lanes) in totals.iter_mut().zip(lanes) {
+            let mut width = LANES / 2;
+            while width > 0 {
+                for i in 0..width {
+                    lanes[i] = lanes[i] + lanes[i + width];
+                }
+                width /= 2;
+            }
+            *total = lanes[0];
+        }
+    }
+    for (&x, &y) in x_rest.iter().zip(y_rest) {
+        let values = f(x, y);
+        for k in 0..N {
+            totals[k] += values[k];
+        }
+    }
+    totals
 }
 
 /// The largest element that is not NaN; −∞ if there is none.

@@ -1,6 +1,7 @@
 //! HOW it is computed here: slices in, slices out. SIMD and threads live only in this folder; it knows no Tensor.
 
 pub(crate) mod conv;
+pub(crate) mod cross_entropy;
 pub(crate) mod dropout;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
@@ -8,6 +9,7 @@ mod gemm_half;
 pub(crate) mod index;
 mod lanes;
 pub(crate) mod math;
+pub(crate) mod norm;
 pub(crate) mod optim;
 pub mod parallel;
 pub(crate) mod pool;
