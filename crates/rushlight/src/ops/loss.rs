@@ -1,6 +1,10 @@
 //! Losses, as functions. Cross-entropy is log-softmax and the negative log-likelihood of the right class.
 
-use crate::{DType, Error, Result, Tensor};
+use crate::autograd::record;
+use crate::ops::binary::when_tracked;
+use crate::ops::cross_entropy;
+use crate::ops::reduce::float_only;
+use crate::{DType, Error, Result, Shape, Tensor};
 
 /// What becomes of the losses of the samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -56,16 +60,29 @@ impl CrossEntropy {
     /// Of logits `[N, C]` or `[N, C, d…]` (or `[C]`), with i64 class targets `[N]`, `[N, d…]`, or with a float
     /// distribution over the classes in the shape of the logits.
     ///
-    /// Errors: a target outside `0..C`; shapes that do not fit.
+    /// `−Σ q_c ln softmax(x)_c` with `q_c = w_c · ((1 − ε) · [c = target] + ε/C)`, or with the given distribution in
+    /// place of `[c = target]`. The mean divides by the sum of `w_target` over what is not ignored (of a
+    /// distribution, by the number of samples); if all is ignored it is NaN, as in PyTorch.
+    ///
+    /// Errors: a target outside `0..C`; shapes that do not fit; a label smoothing outside [0, 1].
     pub fn forward(&self, logits: &Tensor, target: &Tensor) -> Result<Tensor> {
         let op = "cross_entropy";
-        let log_p = logits.log_softmax(class_dim(op, logits)?)?;
-        if target.dtype().is_float() { self.soft(op, &log_p, target) } else { self.hard(op, &log_p, target) }
+        float_only(op, logits)?;
+        let dim = class_dim(op, logits)?;
+        if !(0.0..=1.0).contains(&self.label_smoothing) {
+            return Err(Error::invalid(op, format!("label smoothing {} is outside [0, 1]", self.label_smoothing)));
+        }
+        if target.dtype().is_float() {
+            self.soft(op, &logits.log_softmax(dim)?, target)
+        } else {
+            self.hard(op, logits, target, true)
+        }
     }
 
-    /// The same of log-probabilities: no softmax is taken.
+    /// The same of log-probabilities: no softmax is taken, no label smoothed. PyTorch: `F.nll_loss`.
     pub fn forward_log(&self, log_p: &Tensor, target: &Tensor) -> Result<Tensor> {
-        self.hard("nll_loss", log_p, target)
+        float_only("nll_loss", log_p)?;
+        CrossEntropy { label_smoothing: 0.0, ..self.clone() }.hard("nll_loss", log_p, target, false)
     }
 
     fn soft(&self, op: &'static str, log_p: &Tensor, target: &Tensor) -> Result<Tensor> {
@@ -75,74 +92,93 @@ impl CrossEntropy {
         }
         let dim = class_dim(op, log_p)?;
         let classes = log_p.dims()[dim];
-        let smooth = target.mul(1.0 - self.label_smoothing)?.add(self.label_smoothing / classes as f64)?;
-        let weighted = match self.along_classes(op, log_p)? {
-            Some(w) => smooth.mul(&w)?,
-            None => smooth,
-        };
-        let losses = weighted.mul(log_p)?.sum(dim)?.neg()?;
-        match self.reduction {
-            // The mean is over samples, whatever the weights.
-            Reduction::Mean => losses.sum(..)?.div(losses.numel() as f64),
-            other => other.apply(losses),
+        let mut q = target.mul(1.0 - self.label_smoothing)?.add(self.label_smoothing / classes as f64)?;
+        if let Some(w) = self.class_weights(op, log_p)? {
+            q = q.mul(&along(&w, log_p, dim)?)?;
         }
+        let losses = q.mul(log_p)?.sum(dim)?.neg()?;
+        // The mean is over samples, whatever the weights.
+        self.reduction.apply(losses)
     }
 
-    fn hard(&self, op: &'static str, log_p: &Tensor, target: &Tensor) -> Result<Tensor> {
-        let dim = class_dim(op, log_p)?;
-        let classes = log_p.dims()[dim];
-        if target.dtype() != DType::I64 || *target.shape() != log_p.shape().without(dim) {
-            let message = format!(
-                "targets of shape {} and dtype {} for outputs of shape {}; expected i64 of shape {}",
-                target.shape(),
-                target.dtype(),
-                log_p.shape(),
-                log_p.shape().without(dim)
-            );
-            return Err(Error::invalid(op, message));
-        }
+    /// `x` is logits, or log-probabilities.
+    fn hard(&self, op: &'static str, x: &Tensor, target: &Tensor, logits: bool) -> Result<Tensor> {
+        let dim = class_dim(op, x)?;
+        let classes = x.dims()[dim];
+        let weight = self.class_weights(op, x)?;
+        let target = self.class_targets(op, x, dim, target)?;
         let counts = target.ne(self.ignore_index)?;
-        let targets = target.to_vec::<i64>()?;
-        let bad = |t: &i64| *t != self.ignore_index && (*t < 0 || *t >= classes as i64);
-        if let Some(i) = targets.iter().position(bad) {
-            return Err(Error::invalid(op, format!("target {} at {i} is outside the {classes} classes", targets[i])));
-        }
-        // An ignored target may be no class at all; it is looked up as class 0, and its loss is then set to 0.
-        let index = counts.where_cond(target, &Tensor::zeros((), DType::I64)?)?.unsqueeze(dim)?;
-        let zero = Tensor::zeros((), log_p.dtype())?;
-        let picked = log_p.gather(dim, &index)?.squeeze(dim)?.neg()?;
-        let weights = match &self.weight {
-            Some(w) => w.to_dtype(log_p.dtype())?.index_select(0, &index.reshape(-1)?)?.reshape(target.shape())?,
-            None => picked.ones_like()?,
+        let zero = Tensor::zeros((), x.dtype())?;
+        // An ignored target may be no class at all; it is looked up as class 0, and what comes of that is set to 0.
+        let class = counts.where_cond(&target, &Tensor::zeros((), DType::I64)?)?;
+        let weights = match &weight {
+            Some(w) => {
+                let w = w.index_select(0, &class.reshape(class.numel())?)?.reshape(target.shape())?;
+                Some(counts.where_cond(&w, &zero)?)
+            }
+            None => None,
         };
-        let weights = counts.where_cond(&weights, &zero)?;
-        let mut losses = counts.where_cond(&picked.mul(&weights)?, &zero)?;
-        if self.label_smoothing > 0.0 {
-            let all = match self.along_classes(op, log_p)? {
-                Some(w) => log_p.mul(&w)?.sum(dim)?,
-                None => log_p.sum(dim)?,
-            };
-            let spread = counts.where_cond(&all.neg()?, &zero)?;
-            let part = self.label_smoothing / classes as f64;
-            losses = losses.mul(1.0 - self.label_smoothing)?.add(&spread.mul(part)?)?;
-        }
-        match self.reduction {
-            Reduction::Mean => losses.sum(..)?.div(&weights.sum(..)?),
-            other => other.apply(losses),
+        let constant = weight.as_ref().is_none_or(|w| !w.is_tracked());
+        let losses = if logits && constant && x.rank() == 2 {
+            let (ignore_index, label_smoothing) = (self.ignore_index, self.label_smoothing);
+            let weight = weight.map(|w| w.packed()).transpose()?;
+            cross_entropy::Rows { targets: target, weight, classes, ignore_index, label_smoothing }.losses(x)?
+        } else {
+            let log_p = if logits { x.log_softmax(dim)? } else { x.clone() };
+            let mut losses = log_p.gather(dim, &class.unsqueeze(dim)?)?.squeeze(dim)?.neg()?;
+            if let Some(weights) = &weights {
+                losses = losses.mul(weights)?;
+            }
+            if self.label_smoothing > 0.0 {
+                let all = match &weight {
+                    Some(w) => log_p.mul(&along(w, x, dim)?)?.sum(dim)?,
+                    None => log_p.sum(dim)?,
+                };
+                let even = self.label_smoothing / classes as f64;
+                losses = losses.mul(1.0 - self.label_smoothing)?.sub(&all.mul(even)?)?;
+            }
+            counts.where_cond(&losses, &zero)?
+        };
+        match (self.reduction, weights) {
+            (Reduction::Mean, Some(weights)) => losses.sum(..)?.div(&weights.sum(..)?),
+            (Reduction::Mean, None) => losses.sum(..)?.div(counts.sum(..)?.item::<f64>()?),
+            (other, _) => other.apply(losses),
         }
     }
 
-    /// The class weights, shaped to multiply the outputs.
-    fn along_classes(&self, op: &'static str, log_p: &Tensor) -> Result<Option<Tensor>> {
-        let Some(w) = &self.weight else { return Ok(None) };
-        let dim = class_dim(op, log_p)?;
-        if w.dims() != [log_p.dims()[dim]] {
-            let message = format!("class weights of shape {} for {} classes", w.shape(), log_p.dims()[dim]);
-            return Err(Error::invalid(op, message));
+    /// The targets, contiguous, each a class or `ignore_index`.
+    fn class_targets(&self, op: &'static str, x: &Tensor, dim: usize, target: &Tensor) -> Result<Tensor> {
+        let shape = x.shape().without(dim);
+        if target.dtype() != DType::I64 || *target.shape() != shape {
+            let (got, dtype) = (target.shape(), target.dtype());
+            let message = format!("targets of shape {got} and dtype {dtype} for outputs of shape {}", x.shape());
+            return Err(Error::invalid(op, format!("{message}; expected i64 of shape {shape}")));
         }
-        let shape: Vec<usize> = (0..log_p.rank()).map(|d| if d == dim { w.numel() } else { 1 }).collect();
-        w.to_dtype(log_p.dtype())?.reshape(shape).map(Some)
+        let (target, classes) = (target.packed()?, x.dims()[dim]);
+        let bad = |t: &i64| *t != self.ignore_index && (*t < 0 || *t >= classes as i64);
+        let values = target.slice::<i64>(op)?;
+        match values.iter().position(bad) {
+            Some(i) => {
+                Err(Error::invalid(op, format!("target {} at index {i} is outside the {classes} classes", values[i])))
+            }
+            None => Ok(target),
+        }
     }
+
+    /// The class weights `[C]` as the dtype of the outputs.
+    fn class_weights(&self, op: &'static str, x: &Tensor) -> Result<Option<Tensor>> {
+        let Some(w) = &self.weight else { return Ok(None) };
+        let classes = x.dims()[class_dim(op, x)?];
+        if w.dims() != [classes] {
+            return Err(Error::invalid(op, format!("class weights of shape {} for {classes} classes", w.shape())));
+        }
+        w.to_dtype(x.dtype()).map(Some)
+    }
+}
+
+/// `[C]` shaped to multiply outputs with the classes at `dim`.
+fn along(w: &Tensor, x: &Tensor, dim: usize) -> Result<Tensor> {
+    w.reshape((0..x.rank()).map(|d| if d == dim { w.numel() } else { 1 }).collect::<Shape>())
 }
 
 /// The classes are dim 1, or the only dim.
@@ -189,12 +225,30 @@ pub fn binary_cross_entropy_with_logits(
     })
 }
 
-/// `−t·ln p − (1 − t)·ln(1 − p)`, the logarithms cut at −100 as PyTorch's. PyTorch: `F.binary_cross_entropy`.
+/// `−t·ln p − (1 − t)·ln(1 − p)`, the logarithms cut at −100; `dp = (p − t) / max(p (1 − p), 1e-12) · dy`, both as
+/// PyTorch's. PyTorch: `F.binary_cross_entropy`. Errors: a `p` outside [0, 1].
 pub fn binary_cross_entropy(p: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
-    same_shape("binary_cross_entropy", p, target)?;
-    let log_p = p.log()?.clamp(-100.0, f64::INFINITY)?;
-    let log_q = p.neg()?.log1p()?.clamp(-100.0, f64::INFINITY)?;
-    reduction.apply(target.mul(&log_p)?.add(&target.neg()?.add(1.0)?.mul(&log_q)?)?.neg()?)
+    let op = "binary_cross_entropy";
+    float_only(op, p)?;
+    same_shape(op, p, target)?;
+    if let Some(bad) = p.to_f64_vec()?.into_iter().find(|p| !(0.0..=1.0).contains(p)) {
+        return Err(Error::invalid(op, format!("{bad} is no probability; for logits use {op}_with_logits")));
+    }
+    let target = target.to_dtype(p.dtype())?;
+    let log_p = |p: &Tensor| p.log()?.clamp(-100.0, f64::INFINITY);
+    let log_q = |p: &Tensor| p.neg()?.log1p()?.clamp(-100.0, f64::INFINITY);
+    let (p0, t0) = (p.detach(), target.detach());
+    let losses = t0.mul(&log_p(&p0)?)?.add(&t0.neg()?.add(1.0)?.mul(&log_q(&p0)?)?)?.neg()?;
+    let (p0, t0) = (p.clone(), target.clone());
+    let losses = record(op, losses, &[p, &target], move |dy| {
+        // By operations on their own, the cut logarithm of 0 would give 0 · ∞.
+        let dp = when_tracked(&p0, || {
+            let spread = p0.mul(&p0.neg()?.add(1.0)?)?.clamp(1e-12, f64::INFINITY)?;
+            dy.mul(&p0.sub(&t0)?.div(&spread)?)
+        })?;
+        Ok([dp, when_tracked(&t0, || dy.mul(&log_q(&p0)?.sub(&log_p(&p0)?)?))?])
+    })?;
+    reduction.apply(losses)
 }
 
 /// `(x − t)²`. PyTorch: `F.mse_loss`.
@@ -220,15 +274,23 @@ pub fn smooth_l1_loss(x: &Tensor, target: &Tensor, beta: f64, reduction: Reducti
     huber_loss(x, target, beta, Reduction::None)?.div(beta).and_then(|l| reduction.apply(l))
 }
 
-/// `d²/2` where `d = |x − t| < δ`, else `δ (d − δ/2)`. PyTorch: `F.huber_loss`. Source: Huber 1964.
+/// `d²/2` where `d = |x − t| < δ`, else `δ (d − δ/2)`; `dx = clamp(x − t, −δ, δ) · dy`. PyTorch: `F.huber_loss`. Source: Huber 1964.
 pub fn huber_loss(x: &Tensor, target: &Tensor, delta: f64, reduction: Reduction) -> Result<Tensor> {
     same_shape("huber_loss", x, target)?;
     if delta.is_nan() || delta <= 0.0 {
         return Err(Error::invalid("huber_loss", format!("delta is {delta}; expected more than 0")));
     }
-    let d = x.sub(target)?.abs()?;
+    float_only("huber_loss", x)?;
+    let target = target.to_dtype(x.dtype())?;
+    let d = x.detach().sub(&target.detach())?.abs()?;
     let (near, far) = (d.square()?.mul(0.5)?, d.sub(0.5 * delta)?.mul(delta)?);
-    reduction.apply(d.lt(delta)?.where_cond(&near, &far)?)
+    let losses = d.lt(delta)?.where_cond(&near, &far)?;
+    let (x0, t0) = (x.clone(), target.clone());
+    let losses = record("huber_loss", losses, &[x, &target], move |dy| {
+        let dx = x0.sub(&t0)?.clamp(-delta, delta)?.mul(dy)?;
+        Ok([Some(dx.clone()), when_tracked(&t0, || dx.neg())?])
+    })?;
+    reduction.apply(losses)
 }
 
 /// `t (ln t − x)` for log-probabilities `x`, where `t` is a probability or, with `log_target`, its logarithm.

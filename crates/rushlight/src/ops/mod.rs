@@ -4,6 +4,7 @@ mod binary;
 mod cast;
 mod compare;
 mod conv;
+mod cross_entropy;
 mod cumulative;
 mod dropout;
 mod einsum;
