@@ -175,6 +175,17 @@ fn an_ignored_sample_of_nan_has_no_part_in_loss_or_gradient() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_mean_over_more_samples_than_f16_counts() -> Result<()> {
+    let x = Tensor::zeros([70_000, 2], DType::F16)?;
+    let target = Tensor::zeros(70_000, DType::I64)?;
+    for weight in [None, Some(Tensor::full(2, 2.0, DType::F32)?)] {
+        let mean = CrossEntropy { weight, ..Default::default() }.forward(&x, &target)?;
+        assert!((mean.item::<f64>()? - 2f64.ln()).abs() < 1e-3, "{mean}");
+    }
+    Ok(())
+}
+
 type Loss = fn(&Tensor, &Tensor, Reduction) -> Result<Tensor>;
 
 #[test]

@@ -20,3 +20,4 @@ pub mod simd;
 pub(crate) mod softmax;
 pub(crate) mod sort;
 pub(crate) mod strided;
+mod turn;

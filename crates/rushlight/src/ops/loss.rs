@@ -2,9 +2,9 @@
 
 use crate::autograd::record;
 use crate::ops::binary::when_tracked;
-use crate::ops::cross_entropy;
+pub use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::reduce::float_only;
-use crate::{DType, Error, Result, Shape, Tensor};
+use crate::{Error, Result, Tensor};
 
 /// What becomes of the losses of the samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -19,174 +19,12 @@ pub enum Reduction {
 }
 
 impl Reduction {
-    fn apply(self, losses: Tensor) -> Result<Tensor> {
+    pub(super) fn apply(self, losses: Tensor) -> Result<Tensor> {
         match self {
             Reduction::Mean => losses.mean(..),
             Reduction::Sum => losses.sum(..),
             Reduction::None => Ok(losses),
         }
-    }
-}
-
-/// The options of [`cross_entropy`] and [`nll_loss`]. PyTorch: `nn.CrossEntropyLoss`, `nn.NLLLoss`.
-///
-/// ```
-/// # use rushlight::{Tensor, loss::CrossEntropy};
-/// let logits = Tensor::new([[2.0f32, 0.0], [0.0, 2.0]])?;
-/// let smooth = CrossEntropy { label_smoothing: 0.1, ..CrossEntropy::default() };
-/// let loss = smooth.forward(&logits, &Tensor::new([0i64, 1])?)?;
-/// assert!((loss.item::<f32>()? - 0.2269).abs() < 1e-4);
-/// # Ok::<(), rushlight::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct CrossEntropy {
-    /// A factor for each class, `[C]`.
-    pub weight: Option<Tensor>,
-    /// Samples with this target do not count.
-    pub ignore_index: i64,
-    /// How much of the target is shared evenly among all classes.
-    pub label_smoothing: f64,
-    /// What becomes of the losses of the samples.
-    pub reduction: Reduction,
-}
-
-impl Default for CrossEntropy {
-    fn default() -> Self {
-        CrossEntropy { weight: None, ignore_index: -100, label_smoothing: 0.0, reduction: Reduction::Mean }
-    }
-}
-
-impl CrossEntropy {
-    /// Of logits `[N, C]` or `[N, C, d…]` (or `[C]`), with i64 class targets `[N]`, `[N, d…]`, or with a float
-    /// distribution over the classes in the shape of the logits.
-    ///
-    /// `−Σ q_c ln softmax(x)_c` with `q_c = w_c · ((1 − ε) · [c = target] + ε/C)`, or with the given distribution in
-    /// place of `[c = target]`. The mean divides by the sum of `w_target` over what is not ignored (of a
-    /// distribution, by the number of samples); if all is ignored it is NaN, as in PyTorch.
-    ///
-    /// Errors: a target outside `0..C`; shapes that do not fit; a label smoothing outside [0, 1].
-    pub fn forward(&self, logits: &Tensor, target: &Tensor) -> Result<Tensor> {
-        let op = "cross_entropy";
-        float_only(op, logits)?;
-        let dim = class_dim(op, logits)?;
-        if !(0.0..=1.0).contains(&self.label_smoothing) {
-            return Err(Error::invalid(op, format!("label smoothing {} is outside [0, 1]", self.label_smoothing)));
-        }
-        if target.dtype().is_float() {
-            self.soft(op, &logits.log_softmax(dim)?, target)
-        } else {
-            self.hard(op, logits, target, true)
-        }
-    }
-
-    /// The same of log-probabilities: no softmax is taken, no label smoothed. PyTorch: `F.nll_loss`.
-    pub fn forward_log(&self, log_p: &Tensor, target: &Tensor) -> Result<Tensor> {
-        float_only("nll_loss", log_p)?;
-        CrossEntropy { label_smoothing: 0.0, ..self.clone() }.hard("nll_loss", log_p, target, false)
-    }
-
-    fn soft(&self, op: &'static str, log_p: &Tensor, target: &Tensor) -> Result<Tensor> {
-        if target.shape() != log_p.shape() {
-            let message = format!("soft targets of shape {} for logits of shape {}", target.shape(), log_p.shape());
-            return Err(Error::invalid(op, message));
-        }
-        let dim = class_dim(op, log_p)?;
-        let classes = log_p.dims()[dim];
-        let mut q = target.mul(1.0 - self.label_smoothing)?.add(self.label_smoothing / classes as f64)?;
-        if let Some(w) = self.class_weights(op, log_p)? {
-            q = q.mul(&along(&w, log_p, dim)?)?;
-        }
-        let losses = q.mul(log_p)?.sum(dim)?.neg()?;
-        // The mean is over samples, whatever the weights.
-        self.reduction.apply(losses)
-    }
-
-    /// `x` is logits, or log-probabilities.
-    fn hard(&self, op: &'static str, x: &Tensor, target: &Tensor, logits: bool) -> Result<Tensor> {
-        let dim = class_dim(op, x)?;
-        let classes = x.dims()[dim];
-        let weight = self.class_weights(op, x)?;
-        let target = self.class_targets(op, x, dim, target)?;
-        let counts = target.ne(self.ignore_index)?;
-        let zero = Tensor::zeros((), x.dtype())?;
-        // An ignored target may be no class at all; it is looked up as class 0, and what comes of that is set to 0.
-        let class = counts.where_cond(&target, &Tensor::zeros((), DType::I64)?)?;
-        let weights = match &weight {
-            Some(w) => {
-                let w = w.index_select(0, &class.reshape(class.numel())?)?.reshape(target.shape())?;
-                Some(counts.where_cond(&w, &zero)?)
-            }
-            None => None,
-        };
-        let constant = weight.as_ref().is_none_or(|w| !w.is_tracked());
-        let losses = if logits && constant && x.rank() == 2 {
-            let (ignore_index, label_smoothing) = (self.ignore_index, self.label_smoothing);
-            let weight = weight.map(|w| w.packed()).transpose()?;
-            cross_entropy::Rows { targets: target, weight, classes, ignore_index, label_smoothing }.losses(x)?
-        } else {
-            let log_p = if logits { x.log_softmax(dim)? } else { x.clone() };
-            let mut losses = log_p.gather(dim, &class.unsqueeze(dim)?)?.squeeze(dim)?.neg()?;
-            if let Some(weights) = &weights {
-                losses = losses.mul(weights)?;
-            }
-            if self.label_smoothing > 0.0 {
-                let all = match &weight {
-                    Some(w) => log_p.mul(&along(w, x, dim)?)?.sum(dim)?,
-                    None => log_p.sum(dim)?,
-                };
-                let even = self.label_smoothing / classes as f64;
-                losses = losses.mul(1.0 - self.label_smoothing)?.sub(&all.mul(even)?)?;
-            }
-            counts.where_cond(&losses, &zero)?
-        };
-        match (self.reduction, weights) {
-            (Reduction::Mean, Some(weights)) => losses.sum(..)?.div(&weights.sum(..)?),
-            (Reduction::Mean, None) => losses.sum(..)?.div(counts.sum(..)?.item::<f64>()?),
-            (other, _) => other.apply(losses),
-        }
-    }
-
-    /// The targets, contiguous, each a class or `ignore_index`.
-    fn class_targets(&self, op: &'static str, x: &Tensor, dim: usize, target: &Tensor) -> Result<Tensor> {
-        let shape = x.shape().without(dim);
-        if target.dtype() != DType::I64 || *target.shape() != shape {
-            let (got, dtype) = (target.shape(), target.dtype());
-            let message = format!("targets of shape {got} and dtype {dtype} for outputs of shape {}", x.shape());
-            return Err(Error::invalid(op, format!("{message}; expected i64 of shape {shape}")));
-        }
-        let (target, classes) = (target.packed()?, x.dims()[dim]);
-        let bad = |t: &i64| *t != self.ignore_index && (*t < 0 || *t >= classes as i64);
-        let values = target.slice::<i64>(op)?;
-        match values.iter().position(bad) {
-            Some(i) => {
-                Err(Error::invalid(op, format!("target {} at index {i} is outside the {classes} classes", values[i])))
-            }
-            None => Ok(target),
-        }
-    }
-
-    /// The class weights `[C]` as the dtype of the outputs.
-    fn class_weights(&self, op: &'static str, x: &Tensor) -> Result<Option<Tensor>> {
-        let Some(w) = &self.weight else { return Ok(None) };
-        let classes = x.dims()[class_dim(op, x)?];
-        if w.dims() != [classes] {
-            return Err(Error::invalid(op, format!("class weights of shape {} for {classes} classes", w.shape())));
-        }
-        w.to_dtype(x.dtype()).map(Some)
-    }
-}
-
-/// `[C]` shaped to multiply outputs with the classes at `dim`.
-fn along(w: &Tensor, x: &Tensor, dim: usize) -> Result<Tensor> {
-    w.reshape((0..x.rank()).map(|d| if d == dim { w.numel() } else { 1 }).collect::<Shape>())
-}
-
-/// The classes are dim 1, or the only dim.
-fn class_dim(op: &'static str, x: &Tensor) -> Result<usize> {
-    match x.rank() {
-        0 => Err(Error::invalid(op, "expected outputs of shape [N, C] or [N, C, …], got a scalar")),
-        1 => Ok(0),
-        _ => Ok(1),
     }
 }
 

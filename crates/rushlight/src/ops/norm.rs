@@ -9,7 +9,7 @@
 //! The variance is the biased one. Layer and RMS norm are fused, forward and backward; group norm is a layer norm of
 //! reshaped rows; batch norm is made of tensor operations. Weights are cast to the dtype of `x`.
 
-use crate::autograd::{is_grad_enabled, record};
+use crate::autograd::{Grads, is_grad_enabled, record};
 use crate::dtype::each_float;
 use crate::kernels::norm;
 use crate::ops::binary::when_tracked;
@@ -66,13 +66,7 @@ impl Rows {
 
     /// `dx = rstd · (g − mean g − x̂ · mean(g ∘ x̂))` with `g = dy ∘ w` (RMS: without `mean g`), `dw = Σ dy ∘ x̂`,
     /// `db = Σ dy`.
-    fn rule(
-        self,
-        x: &Tensor,
-        weight: Option<&Tensor>,
-        bias: Option<&Tensor>,
-        dy: &Tensor,
-    ) -> Result<Vec<Option<Tensor>>> {
+    fn rule(self, x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>, dy: &Tensor) -> Result<Grads> {
         let mean = |t: &Tensor| t.mean_keepdim((self.lead..t.rank()).collect::<Vec<_>>());
         let centred = if self.centre { x.sub(&mean(x)?)? } else { x.clone() };
         let rstd = mean(&centred.square()?)?.add(self.eps)?.rsqrt()?;
@@ -85,7 +79,8 @@ impl Rows {
         if self.centre {
             dx = dx.sub(&mean(&g)?)?;
         }
-        let mut grads = vec![Some(dx.mul(&rstd)?)];
+        let mut grads = Grads::new();
+        grads.push(Some(dx.mul(&rstd)?));
         if let Some(w) = weight {
             grads.push(when_tracked(w, || dy.mul(&normal)?.sum_to(w.shape()))?);
         }
@@ -102,7 +97,7 @@ impl Rows {
         bias: Option<&Tensor>,
         stats: &Tensor,
         dy: &Tensor,
-    ) -> Result<Vec<Option<Tensor>>> {
+    ) -> Result<Grads> {
         let op = self.op;
         let (_, n) = self.sizes(x);
         let (x, dy, w) = (x.detach().packed()?, dy.packed()?, constant(weight)?);
@@ -121,7 +116,8 @@ impl Rows {
                     norm::rms_norm_backward(rows, n, w, stats, dx, dw);
                 }
             })?;
-            let mut grads = vec![Some(dx)];
+            let mut grads = Grads::new();
+            grads.push(Some(dx));
             for (t, sums) in [(weight, dw), (bias, db)] {
                 if let Some(t) = t {
                     grads.push(sums.map(|sums| Tensor::from_buffer(sums, t.shape().clone())));

@@ -1,22 +1,22 @@
 //! The convolution and its transpose: each output element gathers, over channels and taps, what the kernel brings it.
 //!
 //! A task takes a piece of one sample: some steps along its outermost dim. For each group it copies the input that the
-//! piece needs into a slab with the padding around (axis.rs), then sums tiles of it (tile.rs). The vectors of a tile run
-//! either
+//! piece needs into a slab with the padding around (axis.rs), then sums tiles of it (tile.rs), whose vectors run either
 //!
 //! - over output channels: weights are packed so once, the slab gives the scalars. Any stride is the same, but the
-//!   sums must be turned around to be stored; or
+//!   sums must be turned to be stored; or
 //! - along an output row: the slab's rows are the vectors, weights the scalars. For few channels or few taps.
 
 use std::ops::Range;
 
 use super::ConvShape;
 use super::axis::{self, Axis, Class};
+use super::plain::Plain;
 use super::tile::{self, Operands, Step, Tiled, lanes};
-use super::turn::{Grid, Plain, turn};
 use crate::Result;
 use crate::dtype::Float;
 use crate::kernels::parallel;
+use crate::kernels::turn::{Grid, turn};
 use crate::storage::Buffer;
 
 /// Elements a slab should have at most: a quarter of a MiB of f32, for the cache.
@@ -25,7 +25,7 @@ const SLAB: usize = 1 << 16;
 const TASK: usize = 1 << 18;
 /// Pieces that work is cut into, if it is large enough.
 const PIECES: usize = 32;
-/// Positions whose sums are turned around at a time.
+/// Positions whose sums are turned at a time.
 const POSITIONS: usize = 48;
 /// Sums along rows that are held at a time.
 const SUMS: usize = 1 << 12;
@@ -134,6 +134,8 @@ impl<'a> Pass<'a> {
 /// What all tasks share.
 struct Plan<'a, C> {
     along_rows: bool,
+    /// How many vectors a tile is wide at most.
+    widest: usize,
     /// The dim that is cut into pieces, and their length.
     cut: usize,
     len: usize,
@@ -144,6 +146,7 @@ struct Plan<'a, C> {
     /// Along rows as they are, else packed: panels `[steps, width]` of the channels made.
     weights: Plain<'a, C>,
     panels: Vec<Panel>,
+    groups: usize,
 }
 
 /// Packed weights of some output channels of one group, for one class.
@@ -158,11 +161,10 @@ struct Panel {
 
 impl<'a, C: Tiled> Plan<'a, C> {
     fn new<T: Float<Compute = C>>(pass: &Pass, w: &'a [T]) -> Result<Plan<'a, C>> {
-        let along_rows = pass.prefers_rows(lanes::<C>());
+        let (along_rows, widest) = (pass.prefers_rows(lanes::<C>()), tile::max_vectors());
         let cut = (0..3).find(|d| pass.to[*d] > 1).unwrap_or(2);
         let len = pass.piece(cut, along_rows);
         let axes = pass.axes(cut, 0, len, along_rows);
-        let kernel = pass.shape.kernel;
         let mut steps = Vec::new();
         // Where in the weights each step's are, from the first channels of a group.
         let mut sources = Vec::new();
@@ -180,10 +182,16 @@ impl<'a, C: Tiled> Plan<'a, C> {
         let mut weights = Plain::new(w)?;
         let mut panels = Vec::new();
         if !along_rows {
-            let (packed, places) = pack(pass, &sources, &weights)?;
+            let (packed, places) = pack(pass, widest, &sources, &weights)?;
             (weights, panels) = (Plain::Converted(packed), places);
         }
-        Ok(Plan { along_rows, cut, len, slab, steps, weights, panels })
+        Ok(Plan { along_rows, widest, cut, len, slab, steps, weights, panels, groups: pass.shape.groups })
+    }
+
+    fn panels(&self, group: usize, class: usize) -> &[Panel] {
+        let classes = self.steps.len();
+        let count = self.panels.len() / (self.groups * classes);
+        &self.panels[(group * classes + class) * count..][..count]
     }
 }
 
@@ -197,8 +205,8 @@ fn classes(axes: &[Axis; 3]) -> impl Iterator<Item = [&Class; 3]> {
 }
 
 /// Packs the weights in panels, the missing channels of the last one as zeros.
-fn pack<C: Tiled>(pass: &Pass, sources: &[Vec<usize>], w: &[C]) -> Result<(Buffer<C>, Vec<Panel>)> {
-    let (lanes, widest) = (lanes::<C>(), tile::max_vectors());
+fn pack<C: Tiled>(pass: &Pass, widest: usize, sources: &[Vec<usize>], w: &[C]) -> Result<(Buffer<C>, Vec<Panel>)> {
+    let lanes = lanes::<C>();
     let mut panels = Vec::new();
     let mut size = 0;
     for group in 0..pass.shape.groups {
@@ -213,21 +221,15 @@ fn pack<C: Tiled>(pass: &Pass, sources: &[Vec<usize>], w: &[C]) -> Result<(Buffe
     }
     let mut weights = Buffer::<C>::try_scratch(size, "conv")?;
     let mut rest = &mut weights[..];
-    let mut places: Vec<_> = panels
-        .iter()
-        .map(|panel| {
-            let (place, after) =
-                std::mem::take(&mut rest).split_at_mut(sources[panel.class].len() * panel.width * lanes);
-            rest = after;
-            (panel, place)
-        })
-        .collect();
+    let mut places = Vec::new();
+    for panel in &panels {
+        let (place, after) = rest.split_at_mut(sources[panel.class].len() * panel.width * lanes);
+        places.push((panel, place));
+        rest = after;
+    }
     let group = pass.made.count * pass.summed.count * pass.shape.taps();
     parallel::chunks(&mut places, 1, |_, place| {
         for (panel, place) in place {
-            if place.is_empty() {
-                continue; // a class that no tap meets
-            }
             let row = panel.width * lanes;
             if panel.channels.len() < row {
                 place.fill(C::ZERO);
@@ -268,6 +270,7 @@ impl<T> Out<T> {
     ///
     /// # Safety
     /// No other thread uses these elements, and this one lets go of them before it asks for one again.
+    #[allow(clippy::mut_from_ref)] // that is what the contract is for
     unsafe fn at(&self, start: usize, len: usize) -> &mut [T] {
         assert!(start <= self.len && len <= self.len - start);
         // SAFETY: within the slice, which outlives the tasks; the caller sees to it that it is used alone.
@@ -297,14 +300,25 @@ struct Places {
     width: usize,
 }
 
+/// The lanes of a vector, and the vectors of a segment at most.
+struct Segment {
+    lanes: usize,
+    widest: usize,
+}
+
 impl Places {
-    fn new([planes, rows, cols]: [&Class; 3], axes: &[Axis; 3], to: [usize; 3], segment: Option<usize>) -> Places {
+    fn new([planes, rows, cols]: [&Class; 3], axes: &[Axis; 3], to: [usize; 3], segment: Option<Segment>) -> Places {
         let row = cols.at.len();
         let step = if row > 1 { cols.at[1].1 - cols.at[0].1 } else { 1 };
         // A row is cut into as few segments as may be, of the same width.
-        let vectors = segment.map_or(1, |lanes| row.div_ceil(lanes).max(1));
-        let width = vectors.div_ceil(vectors.div_ceil(tile::max_vectors()));
-        let every = segment.map_or(1, |lanes| width * lanes);
+        let (width, every) = match segment {
+            Some(Segment { lanes, widest }) => {
+                let vectors = row.div_ceil(lanes).max(1);
+                let width = vectors.div_ceil(vectors.div_ceil(widest));
+                (width, width * lanes)
+            }
+            None => (1, 1),
+        };
         let (mut at, mut index) = (Vec::new(), Vec::new());
         for d in &planes.at {
             for h in &rows.at {
@@ -322,9 +336,9 @@ impl<'a, T: Float<Compute: Tiled>> Task<'a, T> {
     fn new(pass: &'a Pass, plan: &'a Plan<'a, T::Compute>, out: &'a Out<T>, piece: usize) -> Result<Task<'a, T>> {
         let lanes = lanes::<T::Compute>();
         let axes = pass.axes(plan.cut, piece * plan.len, plan.len, plan.along_rows);
-        let segment = plan.along_rows.then_some(lanes);
-        let places = classes(&axes).map(|class| Places::new(class, &axes, pass.to, segment)).collect();
-        let widest = tile::max_vectors() * lanes;
+        let segment = || plan.along_rows.then_some(Segment { lanes, widest: plan.widest });
+        let places = classes(&axes).map(|class| Places::new(class, &axes, pass.to, segment())).collect();
+        let widest = plan.widest * lanes;
         let sums = if plan.along_rows { SUMS.max(widest * pass.made.count) } else { POSITIONS * widest };
         // Along rows, the last segment may reach over the end.
         let slab = Buffer::try_scratch(plan.slab + widest, "conv")?;
@@ -358,7 +372,7 @@ impl<'a, T: Float<Compute: Tiled>> Task<'a, T> {
     ) {
         let Places { at, index, .. } = &self.places[class];
         let steps = &self.plan.steps[class];
-        for panel in self.plan.panels.iter().filter(|p| p.group == group && p.class == class) {
+        for panel in self.plan.panels(group, class) {
             let row = panel.width * lanes::<T::Compute>();
             let vectors = &self.plan.weights[panel.start..][..steps.len() * row];
             for (at, index) in at.chunks(POSITIONS).zip(index.chunks(POSITIONS)) {

@@ -8,9 +8,9 @@
 //! `p`, and an operation to each pair of them. Because the tables say where operands are, nothing is copied to bring
 //! them together: a padded image is read in place once for each tap of the kernel.
 
-use super::turn;
 use crate::dtype::Real;
 use crate::kernels::simd::{self, Level};
+use crate::kernels::turn::Turn;
 
 /// Elements in a vector: 64 bytes, one register with AVX-512, two with AVX2, four with NEON.
 pub(super) const fn lanes<C>() -> usize {
@@ -27,13 +27,13 @@ pub(super) fn max_vectors() -> usize {
 
 /// Where a step finds its operands.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
+pub(crate) struct Step {
     pub vector: usize,
     pub scalar: usize,
 }
 
 /// The operands of a sum; see the module.
-pub(super) struct Operands<'a, C> {
+pub(crate) struct Operands<'a, C> {
     pub vectors: &'a [C],
     pub unit: usize,
     pub bases: &'a [usize],
@@ -43,13 +43,11 @@ pub(super) struct Operands<'a, C> {
 }
 
 /// An element type that tiles are compiled for.
-pub(crate) trait Tiled: Real {
-    #[doc(hidden)]
+pub(crate) trait Tiled: Real + Turn {
+    /// [`sums`], its operands checked.
     fn tiles(width: usize, operands: &Operands<Self>, out: &mut [Self], accumulate: bool);
-    #[doc(hidden)]
+    /// [`dots`], its operands checked.
     fn dot_rows(rows: &Rows<Self>, out: &mut [Self]);
-    #[doc(hidden)]
-    fn turn_block(from: &[Self], from_row: usize, to: &mut [Self], to_row: usize);
 }
 
 /// Writes the sums, or adds them, to `out` `[bases, at, width · lanes]`, for a `width` of 1 to 4 vectors.
@@ -69,7 +67,7 @@ pub(super) fn sums<C: Tiled>(width: usize, operands: &Operands<C>, out: &mut [C]
 }
 
 macro_rules! tiled {
-    ($t:ty, $turn_block:expr) => {
+    ($t:ty) => {
         impl Tiled for $t {
             fn tiles(width: usize, operands: &Operands<Self>, out: &mut [Self], accumulate: bool) {
                 const L: usize = lanes::<$t>();
@@ -84,19 +82,12 @@ macro_rules! tiled {
             fn dot_rows(rows: &Rows<Self>, out: &mut [Self]) {
                 dots_of::<Self, { lanes::<$t>() }>(rows, out);
             }
-            #[inline(always)]
-            fn turn_block(from: &[Self], from_row: usize, to: &mut [Self], to_row: usize) {
-                $turn_block(from, from_row, to, to_row)
-            }
         }
     };
 }
 
-#[cfg(target_arch = "x86_64")]
-tiled!(f32, turn::turn_block_f32);
-#[cfg(not(target_arch = "x86_64"))]
-tiled!(f32, turn::turn_block);
-tiled!(f64, turn::turn_block);
+tiled!(f32);
+tiled!(f64);
 
 /// Runs a loop for the processor, telling it whether to fuse multiplications and additions: on x86-64 below AVX2 that
 /// would be a function call each.
@@ -150,9 +141,9 @@ fn tile<C: Real, const L: usize, const V: usize, const J: usize, const FUSED: bo
     let vectors = operands.vectors.as_ptr().wrapping_add(base);
     let mut sum = [[[C::ZERO; L]; V]; J];
     for step in operands.steps {
+        let start = operands.unit * step.vector;
         // SAFETY: `sums` asserted that the furthest base and step leave room for a whole tile's width in `vectors`,
         // and that the furthest place and step lie within `scalars`. An array has its element's alignment.
-        let start = operands.unit * step.vector;
         let v: [[C; L]; V] = std::array::from_fn(|i| unsafe { *vectors.add(start + i * L).cast::<[C; L]>() });
         for j in 0..J {
             // SAFETY: as above.
@@ -179,7 +170,7 @@ fn tile<C: Real, const L: usize, const V: usize, const J: usize, const FUSED: bo
 
 /// Pairs of rows: row `r` is `a[rows[r].0..][..len]` and, at a tap, `b[rows[r].1 + tap..][..len]`. What follows a row is
 /// read, so both slices have [`lanes`] elements more than the last row needs.
-pub(super) struct Rows<'a, C> {
+pub(crate) struct Rows<'a, C> {
     pub a: &'a [C],
     pub b: &'a [C],
     pub rows: &'a [(usize, usize)],
