@@ -1,2 +1,61 @@
-//! The `rushlight` command.
-fn main() {}
+//! The `rushlight` command: train on bundled or one's own data, evaluate, predict, and look into files.
+
+mod classifier;
+mod data;
+mod evaluate;
+mod inspect;
+#[allow(dead_code)] // each command draws some of them
+mod picture;
+mod predict;
+mod run;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What every command returns: it is refused with a sentence.
+pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Train small neural networks on a CPU, and look at what they learn.
+#[derive(Parser)]
+#[command(name = "rushlight", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a network and leave a run folder with the model, its history and pictures
+    #[command(subcommand)]
+    Train(train::Command),
+    /// Measure a trained run on its test data
+    Eval(evaluate::Args),
+    /// Classify images (or points) with a trained run
+    Predict(predict::Args),
+    /// List what a tensor file holds
+    Inspect(inspect::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Train(command) => train::main(command),
+        Command::Eval(args) => evaluate::main(&args),
+        Command::Predict(args) => predict::main(&args),
+        Command::Inspect(args) => inspect::main(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that went away (`| head`) is no error.
+        Err(e) if is_broken_pipe(e.as_ref()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(e: &(dyn std::error::Error + 'static)) -> bool {
+    e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}

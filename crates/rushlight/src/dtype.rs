@@ -116,6 +116,11 @@ pub trait Float: Element {
     fn up(self) -> Self::Compute;
     /// Back, rounded to nearest.
     fn down(x: Self::Compute) -> Self;
+    /// The slice itself, where this is the type it is computed in.
+    #[doc(hidden)]
+    fn computed(x: &[Self]) -> Option<&[Self::Compute]>;
+    #[doc(hidden)]
+    fn computed_mut(x: &mut [Self]) -> Option<&mut [Self::Compute]>;
 }
 
 /// A type that arithmetic happens in: f32 or f64. Its functions are in `kernels::math`.
@@ -194,7 +199,7 @@ element!(u8, U8, |x| x as f64, |x| x as u8, |x| x as i64, |x| x as u8);
 element!(bool, Bool, |x| x as u8 as f64, |x| x != 0.0, |x| x as i64, |x| x != 0);
 
 macro_rules! float {
-    ($t:ty, $c:ty, $up:expr, $down:expr) => {
+    ($t:ty, $c:ty, $up:expr, $down:expr, $same:expr, $same_mut:expr) => {
         impl Float for $t {
             type Compute = $c;
             #[inline(always)]
@@ -205,14 +210,22 @@ macro_rules! float {
             fn down(x: $c) -> Self {
                 $down(x)
             }
+            #[inline(always)]
+            fn computed(x: &[Self]) -> Option<&[$c]> {
+                $same(x)
+            }
+            #[inline(always)]
+            fn computed_mut(x: &mut [Self]) -> Option<&mut [$c]> {
+                $same_mut(x)
+            }
         }
     };
 }
 
-float!(f32, f32, |x| x, |x| x);
-float!(f64, f64, |x| x, |x| x);
-float!(bf16, f32, |x: bf16| x.to_f32(), bf16::from_f32);
-float!(f16, f32, |x: f16| x.to_f32(), f16::from_f32);
+float!(f32, f32, |x| x, |x| x, Some, Some);
+float!(f64, f64, |x| x, |x| x, Some, Some);
+float!(bf16, f32, |x: bf16| x.to_f32(), bf16::from_f32, |_| None, |_| None);
+float!(f16, f32, |x: f16| x.to_f32(), f16::from_f32, |_| None, |_| None);
 
 macro_rules! real {
     ($($t:ident),*) => {$(

@@ -12,14 +12,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// Two shapes do not follow NumPy's broadcasting rule.
-    #[error("{op}: lhs {lhs} and rhs {rhs} cannot broadcast at dim {dim} ({} vs {})", .lhs_size, .rhs_size)]
+    #[error("{op}: lhs {} and rhs {} cannot broadcast at dim {dim} ({lhs_size} vs {rhs_size})", .shapes.0, .shapes.1)]
     Broadcast {
         /// The operation.
         op: &'static str,
-        /// Shape on the left.
-        lhs: Shape,
-        /// Shape on the right.
-        rhs: Shape,
+        /// The shapes on the left and on the right.
+        shapes: Box<(Shape, Shape)>,
         /// The dim of the broadcast result where they differ.
         dim: usize,
         /// Size on the left at that dim.
@@ -35,7 +33,7 @@ pub enum Error {
         /// The dim as given.
         dim: i64,
         /// The shape it was used on.
-        shape: Shape,
+        shape: Box<Shape>,
     },
     /// An index is outside the size of its dim.
     #[error("{op}: index {index} is out of range for dim {dim} of size {size}")]

@@ -94,8 +94,8 @@ impl Shape {
                 (1, b) => b,
                 (a, 1) => a,
                 (lhs_size, rhs_size) => {
-                    let (lhs, rhs) = (self.clone(), other.clone());
-                    return Err(Error::Broadcast { op, lhs, rhs, dim, lhs_size, rhs_size });
+                    let shapes = Box::new((self.clone(), other.clone()));
+                    return Err(Error::Broadcast { op, shapes, dim, lhs_size, rhs_size });
                 }
             };
         }
@@ -325,8 +325,8 @@ impl Layout {
             if d == target {
                 strides[lead + dim] = s;
             } else if d != 1 {
-                let (lhs, rhs) = (self.shape.clone(), shape.clone());
-                return Err(Error::Broadcast { op, lhs, rhs, dim: lead + dim, lhs_size: d, rhs_size: target });
+                let shapes = Box::new((self.shape.clone(), shape.clone()));
+                return Err(Error::Broadcast { op, shapes, dim: lead + dim, lhs_size: d, rhs_size: target });
             }
         }
         Ok(Layout::new(shape.clone(), strides, self.offset))
@@ -339,7 +339,10 @@ impl Layout {
         if length > 0 {
             out.offset = (self.offset as isize + start as isize * self.strides[dim]) as usize;
         }
-        out.strides[dim] = self.strides[dim] * step as isize;
+        // The step of a single place is never taken, and might overflow.
+        if length > 1 {
+            out.strides[dim] = self.strides[dim] * step as isize;
+        }
         out
     }
 
@@ -392,12 +395,13 @@ impl Layout {
         for (d, w) in windows.iter().enumerate() {
             let span = w.dilation * (w.kernel - 1) + 1;
             let size = self.shape[lead + d];
-            shape.push(if size >= span { (size - span) / w.stride + 1 } else { 0 });
-            strides.push(self.strides[lead + d] * w.stride as isize);
+            let count = if size >= span { (size - span) / w.stride + 1 } else { 0 };
+            shape.push(count);
+            strides.push(self.strides[lead + d] * if count > 1 { w.stride as isize } else { 1 });
         }
         for (d, w) in windows.iter().enumerate() {
             shape.push(w.kernel);
-            strides.push(self.strides[lead + d] * w.dilation as isize);
+            strides.push(self.strides[lead + d] * if w.kernel > 1 { w.dilation as isize } else { 1 });
         }
         Layout::new(Shape(shape), strides, self.offset)
     }

@@ -63,50 +63,70 @@ pub(crate) fn install<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     }
 }
 
+// The functions below take their work as `&dyn Fn`: rayon's machinery is then compiled once for each element type
+// instead of once for each kernel, and a call per chunk costs nothing beside the chunk.
+
 /// Runs `f(0)`, …, `f(tasks - 1)`, in any order, on our threads. `f` must give the same result in any order.
 pub(crate) fn run(tasks: usize, f: impl Fn(usize) + Sync) {
-    if tasks <= 1 || num_threads() == 1 {
-        (0..tasks).for_each(f);
-    } else {
-        install(|| (0..tasks).into_par_iter().for_each(&f));
+    fn inner(tasks: usize, f: &(dyn Fn(usize) + Sync)) {
+        if tasks <= 1 || num_threads() == 1 {
+            (0..tasks).for_each(f);
+        } else {
+            install(|| (0..tasks).into_par_iter().for_each(f));
+        }
     }
+    inner(tasks, &f);
 }
 
 /// Cuts `out` into pieces of `chunk` elements and runs `f(first index, piece)` on each.
 pub(crate) fn chunks<T: Send>(out: &mut [T], chunk: usize, f: impl Fn(usize, &mut [T]) + Sync) {
-    let chunk = chunk.max(1);
-    if out.len() <= chunk || num_threads() == 1 {
-        out.chunks_mut(chunk).enumerate().for_each(|(i, piece)| f(i * chunk, piece));
-    } else {
-        install(|| out.par_chunks_mut(chunk).enumerate().for_each(|(i, piece)| f(i * chunk, piece)));
+    fn inner<T: Send>(out: &mut [T], chunk: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) {
+        let chunk = chunk.max(1);
+        if out.len() <= chunk || num_threads() == 1 {
+            out.chunks_mut(chunk).enumerate().for_each(|(i, piece)| f(i * chunk, piece));
+        } else {
+            install(|| out.par_chunks_mut(chunk).enumerate().for_each(|(i, piece)| f(i * chunk, piece)));
+        }
     }
+    inner(out, chunk, &f);
 }
 
 /// [`chunks`] over two slices cut alike: piece `i` of `a` has `chunk_a` elements, that of `b` `chunk_b`.
 pub(crate) fn chunks2<A: Send, B: Send>(
-    (a, chunk_a): (&mut [A], usize),
-    (b, chunk_b): (&mut [B], usize),
+    a: (&mut [A], usize),
+    b: (&mut [B], usize),
     f: impl Fn(usize, &mut [A], &mut [B]) + Sync,
 ) {
-    let (chunk_a, chunk_b) = (chunk_a.max(1), chunk_b.max(1));
-    if a.len() <= chunk_a || num_threads() == 1 {
-        a.chunks_mut(chunk_a).zip(b.chunks_mut(chunk_b)).enumerate().for_each(|(i, (a, b))| f(i, a, b));
-    } else {
-        install(|| {
-            let pieces = a.par_chunks_mut(chunk_a).zip(b.par_chunks_mut(chunk_b)).enumerate();
-            pieces.for_each(|(i, (a, b))| f(i, a, b));
-        });
+    #[allow(clippy::type_complexity)]
+    fn inner<A: Send, B: Send>(
+        (a, chunk_a): (&mut [A], usize),
+        (b, chunk_b): (&mut [B], usize),
+        f: &(dyn Fn(usize, &mut [A], &mut [B]) + Sync),
+    ) {
+        let (chunk_a, chunk_b) = (chunk_a.max(1), chunk_b.max(1));
+        if a.len() <= chunk_a || num_threads() == 1 {
+            a.chunks_mut(chunk_a).zip(b.chunks_mut(chunk_b)).enumerate().for_each(|(i, (a, b))| f(i, a, b));
+        } else {
+            install(|| {
+                let pieces = a.par_chunks_mut(chunk_a).zip(b.par_chunks_mut(chunk_b)).enumerate();
+                pieces.for_each(|(i, (a, b))| f(i, a, b));
+            });
+        }
     }
+    inner(a, b, &f);
 }
 
 /// `f` of each piece of `len` indices, in order: what an ordered reduction combines.
 pub(crate) fn map_chunks<R: Send>(len: usize, chunk: usize, f: impl Fn(std::ops::Range<usize>) -> R + Sync) -> Vec<R> {
-    let chunk = chunk.max(1);
-    let tasks = len.div_ceil(chunk);
-    let range = |i: usize| i * chunk..((i + 1) * chunk).min(len);
-    if tasks <= 1 || num_threads() == 1 {
-        (0..tasks).map(|i| f(range(i))).collect()
-    } else {
-        install(|| (0..tasks).into_par_iter().map(|i| f(range(i))).collect())
+    fn inner<R: Send>(len: usize, chunk: usize, f: &(dyn Fn(std::ops::Range<usize>) -> R + Sync)) -> Vec<R> {
+        let chunk = chunk.max(1);
+        let tasks = len.div_ceil(chunk);
+        let range = |i: usize| i * chunk..((i + 1) * chunk).min(len);
+        if tasks <= 1 || num_threads() == 1 {
+            (0..tasks).map(|i| f(range(i))).collect()
+        } else {
+            install(|| (0..tasks).into_par_iter().map(|i| f(range(i))).collect())
+        }
     }
+    inner(len, chunk, &f)
 }

@@ -42,10 +42,13 @@ pub fn level() -> Level {
 pub fn best_level() -> Level {
     #[cfg(target_arch = "x86_64")]
     {
-        if pulp::x86::V4::try_new().is_some() {
+        use std::arch::is_x86_feature_detected as has;
+        let avx2 = has!("avx2") && has!("fma") && has!("bmi1") && has!("bmi2") && has!("f16c");
+        let avx512 = has!("avx512f") && has!("avx512bw") && has!("avx512cd") && has!("avx512dq") && has!("avx512vl");
+        if avx2 && avx512 {
             return Level::Avx512;
         }
-        if pulp::x86::V3::try_new().is_some() {
+        if avx2 {
             return Level::Avx2;
         }
     }
@@ -64,25 +67,19 @@ pub fn force_level(level: Level) -> Level {
 pub fn dispatch<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
-        struct Call<F>(F);
-        impl<R, F: FnOnce() -> R> pulp::NullaryFnOnce for Call<F> {
-            type Output = R;
-            #[inline(always)]
-            fn call(self) -> R {
-                (self.0)()
-            }
+        #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi1,bmi2,f16c")]
+        fn avx512<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        #[target_feature(enable = "avx2,fma,bmi1,bmi2,f16c")]
+        fn avx2<R>(f: impl FnOnce() -> R) -> R {
+            f()
         }
         match level() {
-            Level::Avx512 => {
-                if let Some(simd) = pulp::x86::V4::try_new() {
-                    return simd.vectorize(Call(f));
-                }
-            }
-            Level::Avx2 => {
-                if let Some(simd) = pulp::x86::V3::try_new() {
-                    return simd.vectorize(Call(f));
-                }
-            }
+            // SAFETY: `force_level` never sets a level above `best_level`, which has seen these features.
+            Level::Avx512 => return unsafe { avx512(f) },
+            // SAFETY: as above.
+            Level::Avx2 => return unsafe { avx2(f) },
             Level::Baseline => {}
         }
     }

@@ -1,0 +1,91 @@
+//! Where a command's data comes from: a folder that is named, or what the project bundles.
+
+use std::path::{Path, PathBuf};
+
+use rushlight::data::idx;
+use rushlight::data::points::{PointSet, points};
+use rushlight::{DType, Tensor};
+
+use crate::Outcome;
+
+/// Inputs and labels to learn from, and others to be measured on.
+pub struct Labelled {
+    /// `[n, ..]`, f32.
+    pub train_x: Tensor,
+    /// `[n]`, i64.
+    pub train_y: Tensor,
+    pub test_x: Tensor,
+    pub test_y: Tensor,
+    pub classes: Vec<String>,
+}
+
+/// A folder of the bundled data, looked for below the current folder, beside the program, and in the source tree.
+pub fn bundled(name: &str) -> Outcome<PathBuf> {
+    let beside = std::env::current_exe().ok().and_then(|p| p.parent().map(Path::to_path_buf));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let places = [Some(PathBuf::from(".")), beside, Some(source)];
+    places
+        .into_iter()
+        .flatten()
+        .map(|p| p.join("data").join(name))
+        .find(|p| p.is_dir())
+        .map(|p| p.canonicalize().unwrap_or(p))
+        .ok_or_else(|| format!("the bundled data/{name} is not here; name a folder with --data").into())
+}
+
+/// The four standard IDX files of a folder, pixels scaled to 0..1.
+pub fn images(folder: &Path) -> Outcome<Labelled> {
+    let files = idx::find_idx_folder(folder)?;
+    let classes = class_names(folder)?;
+    let load = |images: &Path, labels: &Path| -> Outcome<(Tensor, Tensor)> {
+        let set = idx::images_and_labels(images, labels, classes.len())?;
+        let n = set.labels.len();
+        let x = Tensor::from_vec(set.pixels, [n, 1, set.height, set.width])?.to_dtype(DType::F32)?.div(255.0)?;
+        let y = Tensor::from_vec(set.labels.iter().map(|&l| l as i64).collect(), n)?;
+        Ok((x, y))
+    };
+    let (train_x, train_y) = load(&files.train_images, &files.train_labels)?;
+    let (test_x, test_y) = load(&files.test_images, &files.test_labels)?;
+    for (set, x) in [("training", &train_x), ("test", &test_x)] {
+        if x.dims()[0] == 0 {
+            return Err(format!("{}: the {set} set holds no image", folder.display()).into());
+        }
+    }
+    if train_x.dims()[1..] != test_x.dims()[1..] {
+        let (a, b) = (train_x.shape(), test_x.shape());
+        return Err(format!("{}: training images {a} and test images {b} differ in size", folder.display()).into());
+    }
+    Ok(Labelled { train_x, train_y, test_x, test_y, classes })
+}
+
+/// One name a line from `classes.txt`; without it Fashion-MNIST's for a folder of that name, else ten digits.
+fn class_names(folder: &Path) -> Outcome<Vec<String>> {
+    let file = folder.join("classes.txt");
+    if file.exists() {
+        let names: Vec<String> = rushlight::data::text::read_lines(&file)?
+            .into_iter()
+            .map(|l| l.trim().to_string())
+            .filter(|l| !l.is_empty())
+            .collect();
+        return if names.is_empty() { Err(format!("{}: no class names", file.display()).into()) } else { Ok(names) };
+    }
+    const FASHION: [&str; 10] =
+        ["T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
+    if folder.to_string_lossy().to_lowercase().contains("fashion") {
+        return Ok(FASHION.map(String::from).to_vec());
+    }
+    Ok((0..10).map(|d| d.to_string()).collect())
+}
+
+/// Points in the unit square, moved to be centred on 0: `n` to learn from and as many fresh ones to be measured on.
+pub fn point_set(set: PointSet, n: usize, seed: u64) -> Outcome<Labelled> {
+    let load = |seed: u64| -> Outcome<(Tensor, Tensor)> {
+        let p = points(set, n, seed);
+        let x = Tensor::from_vec(p.xy.concat(), [n, 2])?.mul(2.0)?.sub(1.0)?;
+        let y = Tensor::from_vec(p.labels.iter().map(|&l| l as i64).collect(), n)?;
+        Ok((x, y))
+    };
+    let (train_x, train_y) = load(seed)?;
+    let (test_x, test_y) = load(seed.wrapping_add(1))?;
+    Ok(Labelled { train_x, train_y, test_x, test_y, classes: vec!["0".into(), "1".into()] })
+}

@@ -1,0 +1,37 @@
+//! `rushlight eval RUN`
+
+use std::path::PathBuf;
+
+use crate::classifier::Measured;
+use crate::data::Labelled;
+use crate::run::{Run, Task};
+use crate::{Outcome, data, predict};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The run folder
+    run: PathBuf,
+    /// Other data than the run was trained on
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+pub fn main(args: &Args) -> Outcome {
+    let run = Run::open(&args.run)?;
+    let mut network = predict::Network::load(&run)?;
+    let set = match &run.config.task {
+        Task::Images { data: folder, .. } => data::images(args.data.as_ref().unwrap_or(folder))?,
+        Task::Points { set, count, .. } => data::point_set(set.parse()?, *count, run.config.seed)?,
+    };
+    let measured = measure(&mut network, &set, run.config.classes.len())?;
+    println!("{}", measured.table(&run.config.classes));
+    println!("test loss {:.4}, accuracy {:.2}%", measured.loss, 100.0 * measured.accuracy());
+    Ok(())
+}
+
+fn measure(network: &mut predict::Network, set: &Labelled, classes: usize) -> Outcome<Measured> {
+    match network {
+        predict::Network::Images(model) => Measured::of(model, &set.test_x, &set.test_y, classes),
+        predict::Network::Points(model) => Measured::of(model, &set.test_x, &set.test_y, classes),
+    }
+}

@@ -1,0 +1,208 @@
+//! The run folder: what a training leaves behind, and finds again.
+//!
+//! ```text
+//! RUN/config.json              how to train it again
+//! RUN/metrics.jsonl            one line a step, an epoch, a look at the gradients
+//! RUN/model.safetensors        the trained network
+//! RUN/checkpoint.safetensors   all that --resume needs: network, optimizer, generator, place
+//! RUN/*.svg, *.png             pictures
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use rushlight::io::{load_safetensors, save_safetensors, write_atomic};
+use rushlight::nn::{Module, StateDict};
+use rushlight::optim::Optimizer;
+use rushlight::random;
+use serde::{Deserialize, Serialize};
+
+use crate::Outcome;
+
+/// What a run trains, and how: `config.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    pub version: String,
+    pub task: Task,
+    pub epochs: usize,
+    pub batch: usize,
+    pub lr: f64,
+    pub seed: u64,
+    pub classes: Vec<String>,
+}
+
+/// What is learned from what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "lowercase")]
+pub enum Task {
+    Images { data: PathBuf, height: usize, width: usize, dropout: f64 },
+    Points { set: String, count: usize, widths: Vec<usize> },
+}
+
+/// How far a training has come.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Whole epochs done.
+    pub epoch: usize,
+    /// Batches done of the epoch begun.
+    pub batch: usize,
+    /// Steps in all.
+    pub step: u64,
+    /// Sums over the epoch begun: loss times samples, right answers, samples.
+    pub loss_sum: f64,
+    pub right: u64,
+    pub seen: u64,
+    /// Seconds trained before this session.
+    pub seconds: f64,
+    /// Bytes of metrics.jsonl that belong to this place.
+    pub metrics: u64,
+}
+
+pub struct Run {
+    pub folder: PathBuf,
+    pub config: Config,
+}
+
+impl Run {
+    /// A new run folder; refuses one that holds a run already.
+    pub fn create(folder: &Path, config: Config) -> Outcome<Run> {
+        if folder.join("config.json").exists() {
+            let f = folder.display();
+            return Err(
+                format!("{f} holds a run already; go on with --resume {f}, or name another folder with --out").into()
+            );
+        }
+        std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let run = Run { folder: folder.to_path_buf(), config };
+        let text = serde_json::to_string_pretty(&run.config)?;
+        write_atomic(run.folder.join("config.json"), |f| {
+            writeln!(f, "{text}").map_err(|e| rushlight::Error::io(run.folder.join("config.json"), e))
+        })?;
+        Ok(run)
+    }
+
+    /// An existing run folder.
+    pub fn open(folder: &Path) -> Outcome<Run> {
+        let path = folder.join("config.json");
+        let file =
+            File::open(&path).map_err(|e| format!("{}: {e}; is {} a run folder?", path.display(), folder.display()))?;
+        let config = serde_json::from_reader(BufReader::new(file)).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(Run { folder: folder.to_path_buf(), config })
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Writes the trained network.
+    pub fn save_model(&self, model: &impl Module) -> Outcome {
+        let metadata = BTreeMap::from([("config".to_string(), serde_json::to_string(&self.config)?)]);
+        Ok(save_safetensors(self.path("model.safetensors"), &model.state_dict(), &metadata)?)
+    }
+
+    /// Reads the trained network, or the last checkpoint's where training has not ended.
+    pub fn load_model(&self, model: &mut impl Module) -> Outcome {
+        let path = self.path("model.safetensors");
+        let state = match path.exists() {
+            true => load_safetensors(&path)?.0,
+            false => part(&load_safetensors(self.path("checkpoint.safetensors"))?.0, "model."),
+        };
+        model.load_state_dict(&state).map_err(|e| format!("{}: {e}", path.display()).into())
+    }
+
+    /// Writes all that `--resume` needs, in one file, in the place of the one before.
+    pub fn save_checkpoint(&self, model: &impl Module, optimizer: &Optimizer, progress: &Progress) -> Outcome {
+        let mut all = StateDict::new();
+        all.extend(model.state_dict().into_iter().map(|(k, v)| (format!("model.{k}"), v)));
+        all.extend(optimizer.state_dict()?.into_iter().map(|(k, v)| (format!("optimizer.{k}"), v)));
+        let metadata = BTreeMap::from([
+            ("progress".to_string(), serde_json::to_string(progress)?),
+            ("random".to_string(), serde_json::to_string(&random::state())?),
+        ]);
+        Ok(save_safetensors(self.path("checkpoint.safetensors"), &all, &metadata)?)
+    }
+
+    /// Puts model, optimizer and generator where the last checkpoint left them, and says where that is.
+    pub fn load_checkpoint(&self, model: &mut impl Module, optimizer: &mut Optimizer) -> Outcome<Progress> {
+        let path = self.path("checkpoint.safetensors");
+        let (all, metadata) = load_safetensors(&path)?;
+        let named = |key: &str| {
+            metadata.get(key).ok_or_else(|| format!("{}: no {key} in it; not a checkpoint of ours", path.display()))
+        };
+        let bad = |e: serde_json::Error| format!("{}: {e}", path.display());
+        let progress: Progress = serde_json::from_str(named("progress")?).map_err(bad)?;
+        let generator = serde_json::from_str(named("random")?).map_err(bad)?;
+        let in_file = |e: rushlight::Error| format!("{}: {e}", path.display());
+        model.load_state_dict(&part(&all, "model.")).map_err(in_file)?;
+        optimizer.load_state_dict(&part(&all, "optimizer.")).map_err(in_file)?;
+        random::set_state(generator);
+        Ok(progress)
+    }
+
+    /// metrics.jsonl, cut to what belongs to a checkpoint: later lines come again.
+    pub fn metrics(&self, keep: u64) -> Outcome<Metrics> {
+        let path = self.path("metrics.jsonl");
+        let open = || -> std::io::Result<Metrics> {
+            let mut file = File::options().create(true).truncate(false).write(true).open(&path)?;
+            file.set_len(keep)?;
+            std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(keep))?;
+            Ok(Metrics { file, bytes: keep })
+        };
+        open().map_err(|e| format!("{}: {e}", path.display()).into())
+    }
+
+    /// All lines of metrics.jsonl.
+    pub fn read_metrics(&self) -> Outcome<Vec<Metric>> {
+        let path = self.path("metrics.jsonl");
+        let file = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let mut out = vec![];
+        for (i, line) in BufReader::new(file).lines().enumerate() {
+            let parsed = serde_json::from_str(&line?);
+            out.push(parsed.map_err(|e| format!("{}: line {}: {e}", path.display(), i + 1))?);
+        }
+        Ok(out)
+    }
+}
+
+/// The tensors whose name starts with `prefix`, without it.
+fn part(all: &StateDict, prefix: &str) -> StateDict {
+    all.iter().filter_map(|(k, v)| Some((k.strip_prefix(prefix)?.to_string(), v.clone()))).collect()
+}
+
+/// One line of metrics.jsonl.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Metric {
+    Step {
+        step: u64,
+        loss: f64,
+        lr: f64,
+    },
+    Epoch {
+        epoch: usize,
+        step: u64,
+        train_loss: f64,
+        train_accuracy: f64,
+        test_loss: f64,
+        test_accuracy: f64,
+        seconds: f64,
+    },
+    Flow(rushlight::optim::flow::FlowRecord),
+}
+
+/// The open metrics.jsonl.
+pub struct Metrics {
+    file: File,
+    pub bytes: u64,
+}
+
+impl Metrics {
+    pub fn write(&mut self, metric: &Metric) -> Outcome {
+        let line = serde_json::to_string(metric)? + "\n";
+        self.file.write_all(line.as_bytes()).map_err(|e| format!("metrics.jsonl: {e}"))?;
+        self.bytes += line.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! `rushlight train …`
+
+mod images;
+mod points;
+mod session;
+
+use std::path::PathBuf;
+
+use crate::Outcome;
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// A convolutional network on images: the bundled Fashion-MNIST part, or any folder of the four IDX files
+    Images(images::Args),
+    /// A small network on one of MiniTorch's six point sets
+    Points(points::Args),
+}
+
+pub fn main(command: Command) -> Outcome {
+    match command {
+        Command::Images(args) => images::main(&args),
+        Command::Points(args) => points::main(&args),
+    }
+}
+
+/// The options that every training takes.
+#[derive(clap::Args)]
+pub struct Common {
+    /// The run folder to make [default: runs/TASK-1, -2, …]
+    #[arg(long, value_name = "RUN")]
+    out: Option<PathBuf>,
+    /// Passes over the training data
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Samples per step
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// The highest learning rate
+    #[arg(long)]
+    lr: Option<f64>,
+    /// Where all random numbers start; the same seed gives the same run to the last bit
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Go on with the run in this folder
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["out", "epochs", "batch", "lr", "seed"])]
+    resume: Option<PathBuf>,
+    /// Threads to use; results do not depend on it [default: all cores]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    threads: usize,
+}
+
+impl Common {
+    /// The folder named, or the first free `runs/TASK-N`.
+    fn folder(&self, task: &str) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| {
+            let free = (1..).map(|i| PathBuf::from(format!("runs/{task}-{i}"))).find(|p| !p.exists());
+            free.unwrap_or_else(|| PathBuf::from("runs"))
+        })
+    }
+
+    /// Refuses numbers that cannot be trained with.
+    fn check(&self) -> Outcome {
+        if self.batch == Some(0) {
+            return Err("--batch 0: a step needs at least one sample".into());
+        }
+        if self.lr.is_some_and(|lr| !lr.is_finite() || lr < 0.0) {
+            return Err("--lr: expected a finite rate of 0 or more".into());
+        }
+        Ok(rushlight::set_num_threads(self.threads)?)
+    }
+}

@@ -1,0 +1,187 @@
+//! The walk back: from outputs to leaves, newest node first.
+
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::gradients::add_into;
+use super::{Gradients, Node, node::Rule, set_grad_enabled};
+use crate::{Error, Result, Tensor};
+
+impl Tensor {
+    /// The gradients of this scalar with respect to every tracked leaf it was computed from.
+    ///
+    /// What the operations saved is freed as the walk passes, so a second walk over the same graph is an error; use
+    /// [`grad`] to keep it. PyTorch: `loss.backward()`.
+    ///
+    /// Errors: more than one element (see [`Tensor::backward_with`]); not tracked; walked before.
+    pub fn backward(&self) -> Result<Gradients> {
+        if self.numel() != 1 {
+            let message =
+                format!("a loss has one element, this has shape {}; reduce it or use backward_with", self.shape());
+            return Err(Error::gradient("backward", message));
+        }
+        self.backward_with(&self.ones_like()?)
+    }
+
+    /// [`Tensor::backward`] of `Σ self · grad`, for an output of any shape. PyTorch: `y.backward(grad)`.
+    pub fn backward_with(&self, grad: &Tensor) -> Result<Gradients> {
+        if !self.is_tracked() {
+            let message = "the tensor is not tracked: no input had requires_grad(), or it was made under no_grad";
+            return Err(Error::gradient("backward", message));
+        }
+        Ok(Gradients { by_leaf: Walk::default().from(self, grad)? })
+    }
+}
+
+/// The gradients of the sum of `outputs` with respect to `inputs`, in their order; `None` where there is no path.
+///
+/// The graph stays, so it can be walked again; with `create_graph` the gradients are tracked themselves and can be
+/// differentiated once more. PyTorch: `torch.autograd.grad(outputs, inputs, create_graph=…, allow_unused=True)`.
+///
+/// ```
+/// # use rushlight::{Tensor, grad};
+/// let x = Tensor::new([2.0f32])?.requires_grad()?;
+/// let y = x.powi(3)?;
+/// let dy = grad(&[&y], &[&x], true)?.remove(0).unwrap(); // 3x²
+/// let ddy = grad(&[&dy], &[&x], false)?.remove(0).unwrap(); // 6x
+/// assert_eq!((dy.item::<f32>()?, ddy.item::<f32>()?), (12.0, 12.0));
+/// # Ok::<(), rushlight::Error>(())
+/// ```
+/// Errors: an output that is not tracked; an input that is not tracked; an operation without a second gradient.
+pub fn grad(outputs: &[&Tensor], inputs: &[&Tensor], create_graph: bool) -> Result<Vec<Option<Tensor>>> {
+    let mut wanted = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        wanted.push(input.node().ok_or_else(|| Error::gradient("grad", "an input is not tracked"))?.id);
+    }
+    let mut walk = Walk { keep: true, create_graph, ..Walk::to(wanted.iter().copied()) };
+    for output in outputs {
+        let node = output.node().ok_or_else(|| Error::gradient("grad", "an output is not tracked"))?;
+        walk.reach("grad", node, output.ones_like()?)?;
+    }
+    walk.run()?;
+    Ok(wanted.iter().map(|id| walk.found.get(id).cloned()).collect())
+}
+
+/// One walk. `pending` holds the sum so far of each reached node's gradient.
+#[derive(Default)]
+pub(super) struct Walk {
+    queue: BinaryHeap<ByAge>,
+    pending: HashMap<u64, Tensor>,
+    found: HashMap<u64, Tensor>,
+    /// The only ids to find; `None`: all leaves.
+    wanted: Option<HashSet<u64>>,
+    /// Nodes older than every wanted one cannot lead to them.
+    oldest: u64,
+    keep: bool,
+    create_graph: bool,
+}
+
+impl Walk {
+    /// A walk that finds these ids only.
+    pub fn to(wanted: impl Iterator<Item = u64>) -> Walk {
+        let wanted: HashSet<u64> = wanted.collect();
+        let oldest = wanted.iter().copied().min().unwrap_or(u64::MAX);
+        Walk { oldest, wanted: Some(wanted), ..Walk::default() }
+    }
+
+    /// The gradients of `Σ output · grad`, by id.
+    pub fn from(mut self, output: &Tensor, grad: &Tensor) -> Result<HashMap<u64, Tensor>> {
+        if let Some(node) = output.node() {
+            self.reach("backward", node, grad.clone())?;
+        }
+        self.run()?;
+        Ok(self.found)
+    }
+
+    /// Adds `grad` to what has come to `node`.
+    fn reach(&mut self, from: &'static str, node: &Arc<Node>, grad: Tensor) -> Result<()> {
+        if node.id < self.oldest {
+            return Ok(());
+        }
+        if *grad.shape() != node.shape || grad.dtype() != node.dtype {
+            let (shape, dtype) = (grad.shape(), grad.dtype());
+            let message = format!(
+                "the gradient of {} has shape {shape} and dtype {dtype}, its value {} and {}",
+                node.name, node.shape, node.dtype
+            );
+            return Err(Error::gradient(from, message));
+        }
+        let sum = match self.pending.remove(&node.id) {
+            None => {
+                self.queue.push(ByAge(node.clone()));
+                grad
+            }
+            Some(old) if self.create_graph => old.add(&grad)?,
+            Some(old) => add_into(old, &grad)?,
+        };
+        self.pending.insert(node.id, sum);
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<()> {
+        set_grad_enabled(self.create_graph, || {
+            while let Some(ByAge(node)) = self.queue.pop() {
+                let Some(dy) = self.pending.remove(&node.id) else { continue };
+                let is_wanted = self.wanted.as_ref().map_or(node.is_leaf(), |w| w.contains(&node.id));
+                if is_wanted {
+                    self.found.insert(node.id, dy.clone());
+                }
+                if !node.is_leaf() {
+                    let grads = self.apply(&node, &dy)?;
+                    drop(dy);
+                    if grads.len() != node.inputs.len() {
+                        let message =
+                            format!("its rule gave {} gradients for {} inputs", grads.len(), node.inputs.len());
+                        return Err(Error::gradient(node.name, message));
+                    }
+                    for (input, grad) in node.inputs.iter().zip(grads) {
+                        if let (Some(input), Some(grad)) = (input, grad) {
+                            self.reach(node.name, input, grad)?;
+                        }
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn apply(&self, node: &Arc<Node>, dy: &Tensor) -> Result<super::Grads> {
+        let call = |rule: &Rule| match &rule.output {
+            // The rule sees its output as part of the graph, so that it can be differentiated again.
+            Some(y) if self.create_graph => (rule.backward)(&y.with_node(Some(node.clone())), dy),
+            Some(y) => (rule.backward)(y, dy),
+            None => (rule.backward)(dy, dy),
+        };
+        let mut slot = node.rule.lock().unwrap_or_else(|e| e.into_inner());
+        let freed = || {
+            let message = "what it saved was freed by an earlier backward; use grad() to walk a graph more than once";
+            Error::gradient(node.name, message)
+        };
+        if self.keep {
+            return call(slot.as_ref().ok_or_else(freed)?);
+        }
+        let rule = slot.take().ok_or_else(freed)?;
+        drop(slot);
+        call(&rule)
+    }
+}
+
+/// Orders nodes by age, the newest first.
+struct ByAge(Arc<Node>);
+
+impl PartialEq for ByAge {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+impl Eq for ByAge {}
+impl PartialOrd for ByAge {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for ByAge {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.id.cmp(&other.0.id)
+    }
+}

@@ -1,0 +1,142 @@
+//! Elementwise kernels: one function of one, two or three operands of any layout, to a contiguous output.
+//!
+//! Each function is compiled into a loop over one block of contiguous operands, once per instruction set. What is
+//! around it (chunks, threads, reading strided operands) is compiled once per element type: the loop is called
+//! through `dyn`, a block at a time.
+
+use crate::kernels::parallel::{self, GRAIN};
+use crate::kernels::simd::dispatch;
+use crate::kernels::strided::{BLOCK, Reader, Strided};
+use crate::{Element, Float, Real};
+
+/// `out = f(a)`
+pub(crate) fn map1<A: Element, R: Element>(a: Strided<'_, A>, out: &mut [R], f: impl Fn(A) -> R + Sync + Copy) {
+    blocks1(a, out, &|out, a| {
+        dispatch(
+            #[inline(always)]
+            || out.iter_mut().zip(a).for_each(|(o, &a)| *o = f(a)),
+        );
+    });
+}
+
+/// `out = f(out, a)`, in place.
+pub(crate) fn update<T: Element, A: Element>(out: &mut [T], a: Strided<'_, A>, f: impl Fn(T, A) -> T + Sync + Copy) {
+    blocks1(a, out, &|out, a| {
+        dispatch(
+            #[inline(always)]
+            || out.iter_mut().zip(a).for_each(|(o, &a)| *o = f(*o, a)),
+        );
+    });
+}
+
+/// `out = f(a, b)`
+pub(crate) fn map2<A: Element, B: Element, R: Element>(
+    a: Strided<'_, A>,
+    b: Strided<'_, B>,
+    out: &mut [R],
+    f: impl Fn(A, B) -> R + Sync + Copy,
+) {
+    blocks2(a, b, out, &|out, a, b| {
+        dispatch(
+            #[inline(always)]
+            || out.iter_mut().zip(a.iter().zip(b)).for_each(|(o, (&a, &b))| *o = f(a, b)),
+        );
+    });
+}
+
+/// `out = f(a, b, c)`
+pub(crate) fn map3<A: Element, B: Element, C: Element, R: Element>(
+    a: Strided<'_, A>,
+    b: Strided<'_, B>,
+    c: Strided<'_, C>,
+    out: &mut [R],
+    f: impl Fn(A, B, C) -> R + Sync + Copy,
+) {
+    let (a, b, c) = (Reader::new(a), Reader::new(b), Reader::new(c));
+    parallel::chunks(out, GRAIN, |start, piece| {
+        let (mut sa, mut sb, mut sc) = ([A::default(); BLOCK], [B::default(); BLOCK], [C::default(); BLOCK]);
+        for (i, out) in piece.chunks_mut(BLOCK).enumerate() {
+            let (start, n) = (start + i * BLOCK, out.len());
+            let (a, b) = (a.block(start, &mut sa[..n]), b.block(start, &mut sb[..n]));
+            let c = c.block(start, &mut sc[..n]);
+            dispatch(
+                #[inline(always)]
+                || out.iter_mut().zip(a.iter().zip(b).zip(c)).for_each(|(o, ((&a, &b), &c))| *o = f(a, b, c)),
+            );
+        }
+    });
+}
+
+/// `out = f(a)` for a function of floats, which is given as its loop over a block, in the type it is computed in.
+///
+/// Halves are widened a block at a time, so no loop is compiled for them.
+pub(crate) fn float1<T: Float>(
+    a: Strided<'_, T>,
+    out: &mut [T],
+    f: &(dyn Fn(&mut [T::Compute], &[T::Compute]) + Sync),
+) {
+    blocks1(a, out, &|out, a| match (T::computed(a), T::computed_mut(out)) {
+        (Some(a), Some(out)) => f(out, a),
+        _ => {
+            let (mut wide, mut result) = ([T::Compute::ZERO; BLOCK], [T::Compute::ZERO; BLOCK]);
+            let (wide, result) = (&mut wide[..a.len()], &mut result[..a.len()]);
+            widen(a, wide);
+            f(result, wide);
+            out.iter_mut().zip(result).for_each(|(o, r)| *o = T::down(*r));
+        }
+    });
+}
+
+/// `out = f(a, b)`, as [`float1`].
+pub(crate) fn float2<T: Float>(
+    a: Strided<'_, T>,
+    b: Strided<'_, T>,
+    out: &mut [T],
+    f: &(dyn Fn(&mut [T::Compute], &[T::Compute], &[T::Compute]) + Sync),
+) {
+    blocks2(a, b, out, &|out, a, b| match (T::computed(a), T::computed(b), T::computed_mut(out)) {
+        (Some(a), Some(b), Some(out)) => f(out, a, b),
+        _ => {
+            let zero = [T::Compute::ZERO; BLOCK];
+            let (mut wide_a, mut wide_b, mut result) = (zero, zero, zero);
+            let n = a.len();
+            widen(a, &mut wide_a[..n]);
+            widen(b, &mut wide_b[..n]);
+            f(&mut result[..n], &wide_a[..n], &wide_b[..n]);
+            out.iter_mut().zip(result).for_each(|(o, r)| *o = T::down(r));
+        }
+    });
+}
+
+fn widen<T: Float>(x: &[T], out: &mut [T::Compute]) {
+    out.iter_mut().zip(x).for_each(|(o, x)| *o = x.up());
+}
+
+/// Runs `f(out, a)` on blocks of the output and the same elements of `a`.
+fn blocks1<A: Element, R: Element>(a: Strided<'_, A>, out: &mut [R], f: &(dyn Fn(&mut [R], &[A]) + Sync)) {
+    let a = Reader::new(a);
+    parallel::chunks(out, GRAIN, |start, piece| {
+        let mut sa = [A::default(); BLOCK];
+        for (i, out) in piece.chunks_mut(BLOCK).enumerate() {
+            let n = out.len();
+            f(out, a.block(start + i * BLOCK, &mut sa[..n]));
+        }
+    });
+}
+
+/// Runs `f(out, a, b)` on blocks of the output and the same elements of `a` and `b`.
+fn blocks2<A: Element, B: Element, R: Element>(
+    a: Strided<'_, A>,
+    b: Strided<'_, B>,
+    out: &mut [R],
+    f: &(dyn Fn(&mut [R], &[A], &[B]) + Sync),
+) {
+    let (a, b) = (Reader::new(a), Reader::new(b));
+    parallel::chunks(out, GRAIN, |start, piece| {
+        let (mut sa, mut sb) = ([A::default(); BLOCK], [B::default(); BLOCK]);
+        for (i, out) in piece.chunks_mut(BLOCK).enumerate() {
+            let (start, n) = (start + i * BLOCK, out.len());
+            f(out, a.block(start, &mut sa[..n]), b.block(start, &mut sb[..n]));
+        }
+    });
+}

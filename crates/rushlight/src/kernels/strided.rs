@@ -1,0 +1,204 @@
+//! Reading operands of any layout: coalesced dims, and blocks gathered into contiguous scratch.
+//!
+//! An elementwise kernel walks its output in row-major order, in blocks of [`BLOCK`] elements. An operand that is
+//! contiguous over a block is read where it lies; any other is gathered into a scratch block in the L1 cache first.
+//! So each function is compiled for one inner loop only, and a broadcast or transposed operand costs one extra pass
+//! in cache.
+
+use smallvec::SmallVec;
+
+use crate::kernels::parallel::{self, GRAIN};
+use crate::{Element, Layout, Shape};
+
+/// Elements per block: 4 KiB of f32, so three operands stay in the L1 cache.
+pub(crate) const BLOCK: usize = 1024;
+
+/// A slice of a storage and how a tensor lies in it.
+#[derive(Clone, Copy)]
+pub(crate) struct Strided<'a, T> {
+    data: &'a [T],
+    layout: &'a Layout,
+}
+
+impl<'a, T: Element> Strided<'a, T> {
+    /// Panics if the layout reaches outside the slice, so reads by it need no check.
+    pub fn new(data: &'a [T], layout: &'a Layout) -> Self {
+        if let Some((_, high)) = layout.bounds() {
+            assert!(high < data.len(), "layout {layout:?} reaches outside its storage of {}", data.len());
+        }
+        Strided { data, layout }
+    }
+
+    /// The elements in order, where they lie one after the other.
+    pub fn contiguous(&self) -> Option<&'a [T]> {
+        let n = self.layout.numel();
+        if n == 0 {
+            return Some(&[]);
+        }
+        self.layout.is_contiguous().then(|| &self.data[self.layout.offset()..self.layout.offset() + n])
+    }
+}
+
+/// Adjacent dims merged where every operand allows it, size-1 dims dropped: the fewest loops that do the job.
+pub(crate) fn coalesce<const N: usize>(
+    shape: &Shape,
+    strides: [&[isize]; N],
+) -> (SmallVec<[usize; 6]>, [SmallVec<[isize; 6]>; N]) {
+    let mut dims: SmallVec<[usize; 6]> = SmallVec::new();
+    let mut out: [SmallVec<[isize; 6]>; N] = std::array::from_fn(|_| SmallVec::new());
+    for d in 0..shape.rank() {
+        let size = shape[d];
+        if size == 1 {
+            continue;
+        }
+        let last = dims.len();
+        let merges = last > 0 && (0..N).all(|k| out[k][last - 1] == strides[k][d] * size as isize);
+        if merges {
+            dims[last - 1] *= size;
+            (0..N).for_each(|k| out[k][last - 1] = strides[k][d]);
+        } else {
+            dims.push(size);
+            (0..N).for_each(|k| out[k].push(strides[k][d]));
+        }
+    }
+    (dims, out)
+}
+
+/// One operand of an elementwise kernel, ready to be read block by block.
+pub(crate) struct Reader<'a, T> {
+    data: &'a [T],
+    offset: usize,
+    dims: SmallVec<[usize; 6]>,
+    strides: SmallVec<[isize; 6]>,
+    contiguous: bool,
+}
+
+impl<'a, T: Element> Reader<'a, T> {
+    pub fn new(x: Strided<'a, T>) -> Self {
+        let (dims, [strides]) = coalesce(x.layout.shape(), [x.layout.strides()]);
+        let contiguous = dims.is_empty() || (dims.len() == 1 && strides[0] == 1);
+        Reader { data: x.data, offset: x.layout.offset(), dims, strides, contiguous }
+    }
+
+    /// Elements `start..start + scratch.len()` in row-major order, read in place or gathered into `scratch`.
+    #[inline]
+    pub fn block<'s>(&'s self, start: usize, scratch: &'s mut [T]) -> &'s [T] {
+        if self.contiguous {
+            let first = self.offset + start;
+            return &self.data[first..first + scratch.len()];
+        }
+        // One row of a matrix whose rows are contiguous, as in a broadcast.
+        if let (Some(&inner), Some(1)) = (self.dims.last(), self.strides.last()) {
+            let at = start % inner;
+            if at + scratch.len() <= inner {
+                let first = self.place(start);
+                return &self.data[first..first + scratch.len()];
+            }
+        }
+        self.gather(start, scratch);
+        scratch
+    }
+
+    /// Where element `index` of the row-major order lies.
+    fn place(&self, index: usize) -> usize {
+        let (mut rest, mut place) = (index, self.offset as isize);
+        for (&d, &s) in self.dims.iter().zip(&self.strides).rev() {
+            place += (rest % d) as isize * s;
+            rest /= d;
+        }
+        place as usize
+    }
+
+    /// Copies elements `start..start + out.len()` of the row-major order to `out`.
+    pub fn gather(&self, start: usize, out: &mut [T]) {
+        let Some((&inner, &step)) = self.dims.last().zip(self.strides.last()) else {
+            out.fill(self.data[self.offset]);
+            return;
+        };
+        let rank = self.dims.len();
+        // The index of each dim at `start`, and the place of the start of its row.
+        let mut index: SmallVec<[usize; 6]> = SmallVec::from_elem(0, rank);
+        let mut rest = start;
+        for d in (0..rank).rev() {
+            index[d] = rest % self.dims[d];
+            rest /= self.dims[d];
+        }
+        let mut row = self.offset as isize;
+        for d in 0..rank - 1 {
+            row += index[d] as isize * self.strides[d];
+        }
+        let mut column = index[rank - 1];
+        let mut filled = 0;
+        while filled < out.len() {
+            let run = (inner - column).min(out.len() - filled);
+            let piece = &mut out[filled..filled + run];
+            let first = row + column as isize * step;
+            match step {
+                1 => piece.copy_from_slice(&self.data[first as usize..first as usize + run]),
+                0 => piece.fill(self.data[first as usize]),
+                _ => {
+                    for (i, o) in piece.iter_mut().enumerate() {
+                        // SAFETY: `Strided::new` checked that every index of the layout lies inside `data`.
+                        *o = unsafe { *self.data.get_unchecked((first + i as isize * step) as usize) };
+                    }
+                }
+            }
+            filled += run;
+            column = 0;
+            for d in (0..rank - 1).rev() {
+                index[d] += 1;
+                row += self.strides[d];
+                if index[d] < self.dims[d] {
+                    break;
+                }
+                row -= self.strides[d] * self.dims[d] as isize;
+                index[d] = 0;
+            }
+        }
+    }
+}
+
+/// Copies `x` to `out` in row-major order.
+pub(crate) fn copy<T: Element>(x: Strided<'_, T>, out: &mut [T]) {
+    assert_eq!(out.len(), x.layout.numel());
+    if out.is_empty() {
+        return;
+    }
+    let reader = Reader::new(x);
+    parallel::chunks(out, GRAIN, |start, piece| reader.gather(start, piece));
+}
+
+/// Runs `f(place in out, element)` over all elements of the layout `to`, which lies in a buffer of `len` elements.
+fn places(to: &Layout, len: usize, mut f: impl FnMut(usize, usize)) {
+    let Some((_, high)) = to.bounds() else { return };
+    assert!(high < len, "layout {to:?} reaches outside its storage of {len}");
+    let rank = to.rank();
+    let mut index: SmallVec<[usize; 6]> = SmallVec::from_elem(0, rank);
+    let mut place = to.offset() as isize;
+    for i in 0..to.numel() {
+        f(place as usize, i);
+        for d in (0..rank).rev() {
+            index[d] += 1;
+            place += to.strides()[d];
+            if index[d] < to.dims()[d] {
+                break;
+            }
+            place -= to.strides()[d] * to.dims()[d] as isize;
+            index[d] = 0;
+        }
+    }
+}
+
+/// `out[to] += x`, in row-major order of `x`: the adjoint of reading through the view `to`. Places may repeat.
+pub(crate) fn add_at<T: crate::Float>(out: &mut [T], to: &Layout, x: &[T]) {
+    assert_eq!(x.len(), to.numel());
+    let len = out.len();
+    places(to, len, |place, i| out[place] = T::down(out[place].up() + x[i].up()));
+}
+
+/// `out[to] = x`, in row-major order of `x`.
+pub(crate) fn write_at<T: Element>(out: &mut [T], to: &Layout, x: &[T]) {
+    assert_eq!(x.len(), to.numel());
+    let len = out.len();
+    places(to, len, |place, i| out[place] = x[i]);
+}

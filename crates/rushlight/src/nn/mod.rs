@@ -1,0 +1,17 @@
+//! Layers: structs that hold their parameters and map tensors to tensors.
+
+mod conv;
+pub mod init;
+mod linear;
+mod module;
+mod simple;
+
+pub use conv::{Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
+pub use linear::Linear;
+pub use module::{Buffer, Description, Kind, Layer, Module, Path, StateDict, Visitor, VisitorMut};
+pub use rushlight_derive::Module;
+pub use simple::{
+    AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AdaptiveMaxPool3d,
+    AvgPool1d, AvgPool2d, AvgPool3d, Dropout, Elu, Flatten, Gelu, GeluTanh, LeakyRelu, LogSoftmax, MaxPool1d,
+    MaxPool2d, MaxPool3d, Relu, Sequential, Sigmoid, Silu, Softmax, Softplus, Tanh,
+};

@@ -1,0 +1,24 @@
+//! WHAT is computed: one file per idea, each holding the method, its forward and its gradient rule side by side.
+
+mod binary;
+mod cast;
+mod compare;
+mod conv;
+mod cumulative;
+mod dropout;
+mod einsum;
+mod extremum;
+mod index;
+mod join;
+pub mod loss;
+mod matmul;
+mod pool;
+mod product;
+mod reduce;
+mod softmax;
+mod sort;
+mod unary;
+
+pub use conv::{ConvOptions, ConvTransposeOptions};
+pub use einsum::einsum;
+pub use pool::{AvgPoolOptions, PoolOptions};

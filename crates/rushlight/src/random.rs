@@ -1,0 +1,238 @@
+//! Random numbers: seeded, counter-based, the same on any number of threads.
+//!
+//! Each thread has a default [`Generator`] that `randn`, dropout and layer initialisation draw from, so that threads
+//! do not disturb each other's sequences. [`manual_seed`] starts this thread's anew; [`state`] and [`set_state`] save
+//! and restore it, as a training checkpoint does.
+//!
+//! ```
+//! use rushlight::{DType, Tensor, random};
+//! random::manual_seed(7);
+//! let a = Tensor::randn([2, 3], DType::F32)?;
+//! random::manual_seed(7);
+//! assert_eq!(Tensor::randn([2, 3], DType::F32)?.to_vec::<f32>()?, a.to_vec::<f32>()?);
+//! # Ok::<(), rushlight::Error>(())
+//! ```
+
+use std::cell::RefCell;
+
+use crate::kernels::math::Functions;
+use crate::kernels::random::{fill, philox};
+use crate::{DType, Element, Float, Real};
+
+/// A stream of random numbers: a seed, and how many 128-bit blocks of it are used up.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Generator {
+    seed: u64,
+    offset: u64,
+}
+
+/// [0, 1) from 32 bits, in steps that f32 holds exactly.
+#[inline(always)]
+fn unit32(bits: u32) -> f32 {
+    (bits >> 8) as f32 * (1.0 / (1 << 24) as f32)
+}
+
+/// [0, 1) from 64 bits, in steps that f64 holds exactly.
+#[inline(always)]
+fn unit64(low: u32, high: u32) -> f64 {
+    ((((high as u64) << 32) | low as u64) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+}
+
+/// Two independent normal numbers from two uniform ones. Source: Box & Muller 1958.
+#[inline(always)]
+fn normal_pair<C: Real>(u: C, v: C) -> [C; 2] {
+    let r = (C::of(-2.0) * (C::ONE - u).ln()).sqrt();
+    let angle = C::of(std::f64::consts::TAU) * v;
+    [r * angle.cos(), r * angle.sin()]
+}
+
+impl Generator {
+    /// The stream of `seed`, from its start.
+    pub fn new(seed: u64) -> Generator {
+        Generator { seed, offset: 0 }
+    }
+
+    /// Another stream, independent of this one; the next call gives yet another.
+    pub fn fork(&mut self) -> Generator {
+        Generator::new(self.next_u64())
+    }
+
+    /// 64 random bits.
+    pub fn next_u64(&mut self) -> u64 {
+        let [a, b, ..] = self.block();
+        (b as u64) << 32 | a as u64
+    }
+
+    /// Uniform in [0, 1).
+    pub fn next_f64(&mut self) -> f64 {
+        let [a, b, ..] = self.block();
+        unit64(a, b)
+    }
+
+    /// A random order of `0..n`. Source: Fisher & Yates; Durstenfeld 1964.
+    pub fn permutation(&mut self, n: usize) -> Vec<i64> {
+        let mut order: Vec<i64> = (0..n as i64).collect();
+        for i in (1..n).rev() {
+            let j = below(self.next_u64(), i as u64 + 1) as usize;
+            order.swap(i, j);
+        }
+        order
+    }
+
+    fn block(&mut self) -> [u32; 4] {
+        philox(self.seed, self.take(1, 1))
+    }
+
+    /// Uses up the blocks for `n` elements and returns where they start.
+    pub(crate) fn take(&mut self, n: usize, per_block: usize) -> u64 {
+        let start = self.offset;
+        self.offset = start.wrapping_add(n.div_ceil(per_block) as u64);
+        start
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Uniform in [low, high): a number that rounds up to `high` becomes `low`.
+    pub(crate) fn fill_uniform<T: Float>(&mut self, out: &mut [T], low: f64, high: f64) {
+        let place = move |u: f64| {
+            let x = T::from_f64(low + (high - low) * u);
+            if x.to_f64() < high { x } else { T::from_f64(low) }
+        };
+        if T::DTYPE == DType::F64 {
+            let offset = self.take(out.len(), 2);
+            fill(out, self.seed, offset, |[a, b, c, d]| [place(unit64(a, b)), place(unit64(c, d))]);
+        } else {
+            let offset = self.take(out.len(), 4);
+            fill(out, self.seed, offset, |bits| bits.map(|b| place(unit32(b) as f64)));
+        }
+    }
+
+    pub(crate) fn fill_normal<T: Float>(&mut self, out: &mut [T], mean: f64, std: f64) {
+        if T::DTYPE == DType::F64 {
+            let offset = self.take(out.len(), 2);
+            fill(out, self.seed, offset, |[a, b, c, d]| {
+                normal_pair(unit64(a, b), unit64(c, d)).map(|z| T::from_f64(mean + std * z))
+            });
+        } else {
+            let offset = self.take(out.len(), 4);
+            fill(out, self.seed, offset, |bits| {
+                let [a, b, c, d] = bits.map(unit32);
+                let ([p, q], [r, s]) = (normal_pair(a, b), normal_pair(c, d));
+                [p, q, r, s].map(|z| T::from_f64(mean + std * z as f64))
+            });
+        }
+    }
+
+    /// 1 with probability `p`, else 0.
+    pub(crate) fn fill_bernoulli<T: Element>(&mut self, out: &mut [T], p: f64) {
+        let offset = self.take(out.len(), 2);
+        fill(out, self.seed, offset, |[a, b, c, d]| {
+            [unit64(a, b), unit64(c, d)].map(|u| T::from_f64((u < p) as u8 as f64))
+        });
+    }
+
+    /// Integers in [low, high).
+    pub(crate) fn fill_randint(&mut self, out: &mut [i64], low: i64, high: i64) {
+        let span = high.wrapping_sub(low) as u64;
+        let offset = self.take(out.len(), 2);
+        fill(out, self.seed, offset, |[a, b, c, d]| {
+            [(a, b), (c, d)].map(|(a, b)| low.wrapping_add(below((b as u64) << 32 | a as u64, span) as i64))
+        });
+    }
+}
+
+/// `bits` scaled to `0..span`: unequal by at most span/2⁶⁴. Source: Lemire 2019.
+#[inline(always)]
+fn below(bits: u64, span: u64) -> u64 {
+    ((bits as u128 * span as u128) >> 64) as u64
+}
+
+thread_local! {
+    static DEFAULT: RefCell<Generator> = const { RefCell::new(Generator { seed: 0, offset: 0 }) };
+}
+
+/// Starts this thread's generator anew from `seed`. PyTorch: `torch.manual_seed` (which is per process).
+pub fn manual_seed(seed: u64) {
+    set_state(Generator::new(seed));
+}
+
+/// This thread's generator as it is now. PyTorch: `torch.get_rng_state`.
+pub fn state() -> Generator {
+    DEFAULT.with_borrow(Clone::clone)
+}
+
+/// Puts this thread's generator back to a saved state. PyTorch: `torch.set_rng_state`.
+pub fn set_state(generator: Generator) {
+    DEFAULT.set(generator);
+}
+
+/// Runs `f` with this thread's generator.
+pub(crate) fn with<R>(f: impl FnOnce(&mut Generator) -> R) -> R {
+    DEFAULT.with_borrow_mut(f)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moments(x: &[f64]) -> (f64, f64) {
+        let mean = x.iter().sum::<f64>() / x.len() as f64;
+        (mean, x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / x.len() as f64)
+    }
+
+    #[test]
+    fn moments_are_right() {
+        let mut g = Generator::new(1);
+        let mut x = vec![0.0f32; 100_000];
+        g.fill_normal(&mut x, 1.0, 2.0);
+        let (mean, var) = moments(&x.iter().map(|&v| v as f64).collect::<Vec<_>>());
+        assert!((mean - 1.0).abs() < 0.02 && (var - 4.0).abs() < 0.06, "{mean} {var}");
+        let mut x = vec![0.0f64; 100_000];
+        g.fill_normal(&mut x, 0.0, 1.0);
+        let (mean, var) = moments(&x);
+        assert!(mean.abs() < 0.01 && (var - 1.0).abs() < 0.02, "{mean} {var}");
+        g.fill_uniform(&mut x, -1.0, 3.0);
+        let (mean, var) = moments(&x);
+        assert!((mean - 1.0).abs() < 0.02 && (var - 16.0 / 12.0).abs() < 0.02, "{mean} {var}");
+        assert!(x.iter().all(|v| (-1.0..3.0).contains(v)));
+        g.fill_bernoulli(&mut x, 0.3);
+        assert!((moments(&x).0 - 0.3).abs() < 0.01);
+        let mut n = vec![0i64; 60_000];
+        g.fill_randint(&mut n, -2, 4);
+        for value in -2..4 {
+            let count = n.iter().filter(|v| **v == value).count();
+            assert!((9_600..10_400).contains(&count), "{value}: {count}");
+        }
+    }
+
+    #[test]
+    fn a_half_never_rounds_up_to_the_end() {
+        let mut x = vec![crate::bf16::ZERO; 20_000];
+        Generator::new(3).fill_uniform(&mut x, 0.0, 1.0);
+        assert!(x.iter().all(|v| v.to_f64() < 1.0));
+    }
+
+    #[test]
+    fn a_fill_can_be_cut_and_resumed() {
+        let mut whole = vec![0.0f32; 100_000];
+        Generator::new(5).fill_normal(&mut whole, 0.0, 1.0);
+        let (mut a, mut b) = (vec![0.0f32; 40_000], vec![0.0f32; 60_000]);
+        let mut g = Generator::new(5);
+        g.fill_normal(&mut a, 0.0, 1.0);
+        let saved: Generator = serde_json::from_str(&serde_json::to_string(&g).unwrap()).unwrap();
+        saved.clone().fill_normal(&mut b, 0.0, 1.0);
+        assert_eq!(whole, [a, b].concat());
+        assert_ne!(Generator::new(6).next_u64(), Generator::new(5).next_u64());
+    }
+
+    #[test]
+    fn permutations_hold_each_number_once() {
+        let mut g = Generator::new(9);
+        let mut p = g.permutation(1000);
+        assert_ne!(p, g.permutation(1000));
+        p.sort_unstable();
+        assert_eq!(p, (0..1000).collect::<Vec<_>>());
+    }
+}
