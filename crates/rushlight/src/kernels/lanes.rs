@@ -45,7 +45,7 @@ pub(crate) fn sums<T: Copy, U: Copy, C: Real, const N: usize>(x: &[T], y: &[U], 
             let mut width = LANES / 2;
             while width > 0 {
                 for i in 0..width {
-                    lanes[i] = lanes[i] + lanes[i + width];
+                    lanes[i] += lanes[i + width];
                 }
                 width /= 2;
             }
