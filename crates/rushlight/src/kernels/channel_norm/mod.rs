@@ -137,9 +137,10 @@ mod tests {
         b: &[f64],
         eps: f64,
     ) -> Naive {
-        let members = |k: usize| (0..x.len()).filter(|&i| cell(i) == k).collect::<Vec<_>>();
+        let mut members = vec![vec![]; cells];
+        (0..x.len()).for_each(|i| members[cell(i)].push(i));
         let mean_of = |k: usize, v: &dyn Fn(usize) -> f64| {
-            members(k).iter().map(|&i| v(i)).sum::<f64>() / members(k).len() as f64
+            members[k].iter().map(|&i| v(i)).sum::<f64>() / members[k].len() as f64
         };
         let channel = |i: usize| i / spatial % channels;
         let mean: Vec<f64> = (0..cells).map(|k| mean_of(k, &|i| x[i])).collect();
@@ -204,8 +205,16 @@ mod tests {
 
     #[test]
     fn are_what_their_formulas_say() {
-        let shapes =
-            [((2, 4, 5), 2), ((3, 6, 1), 3), ((5, 4, 130), 1), ((70, 3, 1), 1), ((2, 3, 9), 3), ((1, 2, 64), 1)];
+        let shapes = [
+            ((2, 4, 5), 2),
+            ((3, 6, 1), 3),
+            ((5, 4, 130), 1),
+            ((70, 3, 1), 1),
+            ((2, 3, 9), 3),
+            ((1, 2, 64), 1),
+            ((12, 6, 700), 3),
+            ((1500, 30, 1), 3),
+        ];
         for (dims, groups) in shapes {
             for affine in [true, false] {
                 check::<f64>(dims, groups, affine, 1e-11);
@@ -213,6 +222,27 @@ mod tests {
                 check::<f16>(dims, groups, affine, 8e-3);
                 check::<bf16>(dims, groups, affine, 5e-2);
             }
+        }
+    }
+
+    #[test]
+    fn threads_do_not_change_a_bit() {
+        for dims in [(30, 6, 700), (9000, 10, 1)] {
+            let (batch, channels, spatial) = dims;
+            let n = batch * channels * spatial;
+            let ((x, _), (dy, _)) = (random::<f32>(n, 1, 0.5), random::<f32>(n, 2, 0.0));
+            let run = |threads: usize| {
+                crate::set_num_threads(threads).unwrap();
+                let (mut mean, mut var) = (vec![0f32; channels], vec![0f32; channels]);
+                batch_stats(&x, dims, &mut mean, &mut var);
+                let (mut dx, mut dw, mut db) = (vec![0f32; n], mean.clone(), mean.clone());
+                let stats = (&mean[..], &var[..]);
+                batch_norm_backward((&dy, &x), dims, stats, None, true, &mut dx, Some(&mut dw), Some(&mut db));
+                [mean, var, dx, dw, db].concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+            };
+            assert!(run(1) == run(3));
+            crate::set_num_threads(0).unwrap();
+            crate::set_num_threads(0).unwrap();
         }
     }
 
