@@ -15,7 +15,6 @@
 
 use std::cell::RefCell;
 
-use crate::kernels::math::Functions;
 use crate::kernels::random::{fill, philox};
 use crate::{DType, Element, Float, Real};
 

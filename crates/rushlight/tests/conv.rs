@@ -35,14 +35,14 @@ impl<const N: usize> Case<N> {
         let mut options = ConvOptions::<N> { groups, ..Default::default() };
         let (mut x, mut w) = (vec![batch, groups * ci], vec![groups * co, ci]);
         let mut out = [0; N];
-        for d in 0..N {
+        for (d, out) in out.iter_mut().enumerate() {
             let kernel = cases.pick(&[1, 2, 3]);
             options.stride[d] = cases.pick(&[1, 1, 2, 3]);
             options.padding[d] = cases.pick(&[0, 1, 2]);
             options.dilation[d] = cases.pick(&[1, 1, 2]);
             let reach = options.dilation[d] * (kernel - 1) + 1;
             let size = reach.saturating_sub(2 * options.padding[d]).max(1) + cases.below(room);
-            out[d] = (size + 2 * options.padding[d] - reach) / options.stride[d] + 1;
+            *out = (size + 2 * options.padding[d] - reach) / options.stride[d] + 1;
             x.push(size);
             w.push(kernel);
         }

@@ -140,11 +140,7 @@ fn moving_repeating_and_padding() {
         if wide >= 0 && n.shape[last] as i64 + before.min(0) + after.min(0) >= 0 {
             let expected = Naive::from_fn(&sized(&n.shape, last, wide as usize), |i| {
                 let from = i[last] as i64 - before;
-                if from < 0 || from >= n.shape[last] as i64 {
-                    1.5f64.floor()
-                } else {
-                    n.at(&moved(i, last, from as usize))
-                }
+                if from < 0 || from >= n.shape[last] as i64 { 1.0 } else { n.at(&moved(i, last, from as usize)) }
             });
             assert_same(&t.pad(&[(before, after)], 1.0).unwrap(), &expected, "pad");
         }

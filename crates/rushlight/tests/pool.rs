@@ -1,5 +1,7 @@
 //! Pooling: each fused form equals padding, windows and a reduction, in values, gradients and second gradients.
 
+use std::slice::from_ref;
+
 use rushlight::{
     AvgPoolOptions, DType, GradCheck, PoolOptions, Result, Tensor, gradcheck, gradgradcheck, random, set_num_threads,
 };
@@ -380,28 +382,28 @@ where
         let n: usize = case.shape.iter().product();
         let apart = Tensor::randperm(n)?.to_dtype(DType::F64)?.div(n.max(1) as f64)?.reshape(case.shape.clone())?;
         let max = |t: &[Tensor]| t[0].square()?.max_values(case.kernel, case.options);
-        gradcheck(max, &[apart.clone()], usual)?;
-        gradgradcheck(max, &[apart.clone()], usual)?;
+        gradcheck(max, from_ref(&apart), usual)?;
+        gradgradcheck(max, from_ref(&apart), usual)?;
         let adaptive_max = |t: &[Tensor]| Ok(t[0].square()?.adaptive_max([2; N])?.0);
-        gradcheck(adaptive_max, &[apart.clone()], usual)?;
+        gradcheck(adaptive_max, from_ref(&apart), usual)?;
         gradgradcheck(adaptive_max, &[apart], usual)?;
 
         let x = Tensor::randn(case.shape.clone(), DType::F64)?;
         let soft = |t: &[Tensor]| t[0].softmax_pool(case.kernel, case.options);
-        gradcheck(soft, &[x.clone()], usual)?;
-        gradgradcheck(soft, &[x.clone()], usual)?;
+        gradcheck(soft, from_ref(&x), usual)?;
+        gradgradcheck(soft, from_ref(&x), usual)?;
         let PoolOptions { stride, padding, ceil_mode, .. } = case.options;
         let options = AvgPoolOptions { stride, padding, ceil_mode, ..Default::default() };
         let average = |t: &[Tensor]| t[0].square()?.avg_pool(case.kernel, options);
-        gradcheck(average, &[x.clone()], usual)?;
-        gradgradcheck(average, &[x.clone()], usual)?;
+        gradcheck(average, from_ref(&x), usual)?;
+        gradgradcheck(average, from_ref(&x), usual)?;
         let adaptive = |t: &[Tensor]| t[0].square()?.adaptive_avg([2; N]);
-        gradcheck(adaptive, &[x.clone()], usual)?;
-        gradgradcheck(adaptive, &[x.clone()], usual)?;
+        gradcheck(adaptive, from_ref(&x), usual)?;
+        gradgradcheck(adaptive, from_ref(&x), usual)?;
         if (0..N).all(|d| case.shape[case.shape.len() - N + d] >= case.kernel[d]) {
             let lp = |t: &[Tensor]| t[0].lp_pool(3.0, case.kernel, stride, ceil_mode);
             let x = x.abs()?.add(0.1)?;
-            gradcheck(lp, &[x.clone()], usual)?;
+            gradcheck(lp, from_ref(&x), usual)?;
             gradgradcheck(lp, &[x], usual)?;
         }
     }
@@ -501,7 +503,7 @@ fn bad_arguments_are_named() -> Result<()> {
         assert!(!max([2, 2], PoolOptions { dilation: [usize::MAX; 2], ceil_mode, ..usual }).is_empty());
         assert!(!max([usize::MAX; 2], PoolOptions { ceil_mode, ..usual }).is_empty());
         let far = PoolOptions { stride: Some([usize::MAX; 2]), ..usual };
-        let y = x.max_pool2d([2, 2], PoolOptions { ceil_mode: false, ..far })?;
+        let y = x.max_pool2d([2, 2], PoolOptions { ceil_mode, ..far })?;
         assert_eq!(y.dims(), [1, 2, 1, 1]);
     }
     assert!(said(x.select(0, 0)?.select(0, 0)?.max_pool2d([2, 2], usual)).contains("expected an input of 4 dims"));
@@ -513,6 +515,13 @@ fn bad_arguments_are_named() -> Result<()> {
     assert!(said(x.lp_pool2d(f64::NAN, [2, 2], None, false)).contains("p = NaN"));
     assert!(said(Tensor::zeros([1, 0], DType::F32)?.adaptive_avg_pool1d([1])).contains("no places"));
     assert!(!said(x.adaptive_avg_pool2d([usize::MAX; 2])).is_empty());
+    assert!(!said(x.adaptive_max_pool2d([1 << 50, 1])).is_empty());
+    // ceil_mode forgives a kernel as much larger than the input as the stride is.
+    let huge = 1 << 58;
+    let y = x.max_pool2d([huge; 2], PoolOptions { ceil_mode: true, ..usual })?;
+    assert_eq!(y.dims(), [1, 2, 1, 1]);
+    let y = x.add(3.0)?.avg_pool2d([huge; 2], AvgPoolOptions { ceil_mode: true, ..Default::default() })?;
+    assert_eq!(y.to_vec::<f32>()?, [3.0, 3.0]);
     assert_eq!(x.adaptive_max_pool2d([0, 2])?.dims(), [1, 2, 0, 2]);
     Ok(())
 }

@@ -1,13 +1,13 @@
 //! HOW it is computed here: slices in, slices out. SIMD and threads live only in this folder; it knows no Tensor.
 
-pub(crate) mod channel_norm;
 pub(crate) mod conv;
 pub(crate) mod cross_entropy;
+pub(crate) mod dropout;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
 mod gemm_half;
 pub(crate) mod index;
-pub(crate) mod lanes;
+mod lanes;
 pub(crate) mod math;
 pub(crate) mod norm;
 pub(crate) mod optim;
@@ -20,3 +20,4 @@ pub mod simd;
 pub(crate) mod softmax;
 pub(crate) mod sort;
 pub(crate) mod strided;
+mod turn;

@@ -54,7 +54,7 @@ impl Tensor {
     }
 
     /// Zeros with `n` places at `dim`, plus this at the places `index` names: the adjoint of index_select.
-    fn index_add_into(&self, dim: usize, index: &Tensor, n: usize) -> Result<Tensor> {
+    pub(super) fn index_add_into(&self, dim: usize, index: &Tensor, n: usize) -> Result<Tensor> {
         let op = "index_add";
         let shape = self.shape().with(dim, n);
         let (dy, (_, _, inner)) = (self.detach().packed()?, cut(&shape, dim, dim + 1));

@@ -218,7 +218,7 @@ mod tests {
         ] {
             check(&Tensor::new(values).unwrap(), expected);
         }
-        check(&Tensor::new(3.14159f32).unwrap(), "tensor(3.1416)");
+        check(&Tensor::new(2.56789f32).unwrap(), "tensor(2.5679)");
         check(&Tensor::new(-7i64).unwrap(), "tensor(-7)");
         check(&Tensor::new(1e-7f32).unwrap(), "tensor(1.0000e-07)");
     }

@@ -70,6 +70,14 @@ fn addressable(op: &'static str, input: [usize; 3]) -> Result<usize> {
     Ok(size)
 }
 
+/// Room for `n` indices, or an error where memory is refused.
+fn zeros(op: &'static str, n: usize) -> Result<Vec<u32>> {
+    let mut index = vec![];
+    index.try_reserve_exact(n).map_err(|_| Error::OutOfMemory { op, bytes: n.saturating_mul(size_of::<u32>()) })?;
+    index.resize(n, 0);
+    Ok(index)
+}
+
 fn max_pool<const N: usize>(
     op: &'static str,
     x: &Tensor,
@@ -78,7 +86,7 @@ fn max_pool<const N: usize>(
 ) -> Result<(Tensor, Arc<Places>)> {
     let (s, shape) = plan(op, x, kernel, options)?;
     let sizes = [addressable(op, s.input)?, s.output.iter().product()];
-    let mut index = vec![0; shape.numel()];
+    let mut index = zeros(op, shape.numel())?;
     let data = x.detach().packed()?;
     let y = each_float!(op, x.dtype(), T => {
         let data = data.slice::<T>(op)?;
@@ -92,7 +100,7 @@ fn adaptive<const N: usize>(op: &'static str, x: &Tensor, output: [usize; N]) ->
     let (input, out3) = (super::last(input, 1), super::last(output, 1));
     let sizes = [addressable(op, input)?, out3.iter().product()];
     let shape: Shape = lead.iter().copied().chain(output).collect();
-    let mut index = vec![0; shape.checked_numel(op)?];
+    let mut index = zeros(op, shape.checked_numel(op)?)?;
     let data = x.detach().packed()?;
     let planes = lead.numel();
     let y = each_float!(op, x.dtype(), T => {

@@ -98,10 +98,10 @@ fn plan<const N: usize>(
             return Err(Error::invalid(op, message));
         }
         // Below 0 where the window is larger than the padded input, which ceil_mode forgives up to the stride.
-        let room = padded(input[d], padding[d]).zip(reach(kernel[d], dilation[d])).and_then(|(size, reach)| {
-            let room = i64::try_from(size).ok()?.checked_sub(i64::try_from(reach).ok()?)?;
-            if ceil_mode { room.checked_add(i64::try_from(stride[d] - 1).ok()?) } else { Some(room) }
-        });
+        // Below 0 where the window is larger than the padded input, which ceil_mode forgives up to the stride.
+        let more = if ceil_mode { stride[d] as i128 - 1 } else { 0 };
+        let room = padded(input[d], padding[d]).zip(reach(kernel[d], dilation[d]).and_then(|r| padded(r, 0)));
+        let room = room.map(|(size, reach)| size as i128 - reach as i128 + more);
         let Some(room) = room.filter(|&room| room >= 0 && input[d] > 0) else {
             let message = format!(
                 "a window of {} places spaced {} does not fit in dim {} of shape {} with padding {}",
@@ -113,16 +113,17 @@ fn plan<const N: usize>(
             );
             return Err(Error::invalid(op, message));
         };
-        let steps = room as usize / stride[d];
+        let steps = (room / stride[d] as i128) as usize;
         // A last window that would start behind the input is left out.
-        let behind = ceil_mode && steps * stride[d] >= input[d] + padding[d];
+        let behind = ceil_mode && steps.saturating_mul(stride[d]) >= input[d] + padding[d];
         output[d] = if behind { steps } else { steps + 1 };
     }
     let s = PoolShape {
         planes: lead.numel(),
         input: last(input, 1),
         output: last(output, 1),
-        kernel: last(kernel, 1),
+        // Places behind the padded input are never seen: ceil_mode may let a kernel be much larger.
+        kernel: last(std::array::from_fn::<_, N, _>(|d| kernel[d].min(input[d] + 2 * padding[d])), 1),
         stride: last(stride, 1),
         padding: last(padding, 0),
         dilation: last(dilation, 1),
