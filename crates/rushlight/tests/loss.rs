@@ -14,7 +14,7 @@ fn both(name: &str, inputs: &[Tensor], f: &dyn Fn(&[Tensor]) -> Result<Tensor>) 
     let inputs: Vec<Tensor> = inputs.iter().map(|x| x.requires_grad().unwrap()).collect();
     let y = f(&inputs).unwrap();
     let refs: Vec<&Tensor> = inputs.iter().collect();
-    let loss = y.mul(&y.detach().cos().unwrap()).unwrap().sum(..).unwrap();
+    let loss = y.mul(y.detach().cos().unwrap()).unwrap().sum(..).unwrap();
     let [fused, made] = [false, true].map(|c| grad(&[&loss], &refs, c).unwrap());
     for (fused, made) in fused.iter().zip(&made) {
         assert_close(fused.as_ref().unwrap(), &Naive::of(made.as_ref().unwrap()), 1e-12, name);

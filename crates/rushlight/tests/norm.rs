@@ -11,7 +11,7 @@ fn both(name: &str, inputs: &[Tensor], f: &dyn Fn(&[Tensor]) -> Result<Tensor>) 
     // The fused gradients and those made of operations agree.
     let inputs: Vec<Tensor> = inputs.iter().map(|x| x.requires_grad().unwrap()).collect();
     let y = f(&inputs).unwrap();
-    let loss = y.mul(&y.detach().sin().unwrap()).unwrap().sum(..).unwrap();
+    let loss = y.mul(y.detach().sin().unwrap()).unwrap().sum(..).unwrap();
     let refs: Vec<&Tensor> = inputs.iter().collect();
     let [fused, made] = [false, true].map(|c| grad(&[&loss], &refs, c).unwrap());
     for (fused, made) in fused.iter().zip(&made) {

@@ -120,7 +120,7 @@ pub fn huber_loss(x: &Tensor, target: &Tensor, delta: f64, reduction: Reduction)
     }
     float_only("huber_loss", x)?;
     let target = target.to_dtype(x.dtype())?;
-    let d = x.detach().sub(&target.detach())?.abs()?;
+    let d = x.detach().sub(target.detach())?.abs()?;
     let (near, far) = (d.square()?.mul(0.5)?, d.sub(0.5 * delta)?.mul(delta)?);
     let losses = d.lt(delta)?.where_cond(&near, &far)?;
     let (x0, t0) = (x.clone(), target.clone());
