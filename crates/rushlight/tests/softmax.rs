@@ -104,7 +104,8 @@ fn gradients_once_and_twice() {
             let wide = |t: &[Tensor]| t[0].unsqueeze(0)?.expand([&[2], &shape[..]].concat())?.softmax(dim + 1);
             for (name, f) in [("softmax", &soft as &dyn Fn(&[Tensor]) -> _), ("log", &log), ("expanded", &wide)] {
                 gradcheck(f, &x, Default::default()).unwrap_or_else(|e| panic!("{name} {shape:?} {dim}: {e}"));
-                gradgradcheck(f, &x, Default::default())
+                // A function after it makes dy depend on x, so that the rule is differentiated by dy as well.
+                gradgradcheck(|t| f(t)?.sin(), &x, Default::default())
                     .unwrap_or_else(|e| panic!("{name} {shape:?} {dim}, twice: {e}"));
                 let x = x[0].requires_grad().unwrap();
                 let loss = f(std::slice::from_ref(&x)).unwrap().square().unwrap().sum(..).unwrap();
