@@ -15,11 +15,12 @@
 mod axis;
 mod gather;
 mod plain;
+mod plan;
 mod tile;
 mod weight;
 
 use axis::Dim;
-use gather::Pass;
+use plan::Pass;
 pub(crate) use tile::Tiled;
 
 use super::gemm::{Mat, MatMul, MatMut, gemm, gemm_here};
@@ -69,7 +70,7 @@ impl ConvShape {
 
     #[track_caller]
     fn check<T>(&self, x: &[T], w: &[T], y: &[T]) {
-        assert!(self.groups > 0 && self.c_in % self.groups == 0 && self.c_out % self.groups == 0);
+        assert!(self.groups > 0 && self.c_in.is_multiple_of(self.groups) && self.c_out.is_multiple_of(self.groups));
         assert!([self.kernel, self.stride, self.dilation].iter().flatten().all(|size| *size > 0));
         assert_eq!(x.len(), self.batch * self.c_in * self.input.iter().product::<usize>());
         assert_eq!(y.len(), self.batch * self.c_out * self.output.iter().product::<usize>());

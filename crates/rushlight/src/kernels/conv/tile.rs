@@ -129,6 +129,7 @@ fn tiles_of<C: Real, const L: usize, const V: usize>(operands: &Operands<C>, out
 
 /// One tile: `J` places from `p` on (those beyond the last are summed in vain), `V` vectors of `L` lanes.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // indexed by constants, so that the sums stay in registers
 fn tile<C: Real, const L: usize, const V: usize, const J: usize, const FUSED: bool>(
     operands: &Operands<C>,
     base: usize,
@@ -141,9 +142,9 @@ fn tile<C: Real, const L: usize, const V: usize, const J: usize, const FUSED: bo
     let vectors = operands.vectors.as_ptr().wrapping_add(base);
     let mut sum = [[[C::ZERO; L]; V]; J];
     for step in operands.steps {
+        let start = operands.unit * step.vector;
         // SAFETY: `sums` asserted that the furthest base and step leave room for a whole tile's width in `vectors`,
         // and that the furthest place and step lie within `scalars`. An array has its element's alignment.
-        let start = operands.unit * step.vector;
         let v: [[C; L]; V] = std::array::from_fn(|i| unsafe { *vectors.add(start + i * L).cast::<[C; L]>() });
         for j in 0..J {
             // SAFETY: as above.
@@ -155,7 +156,6 @@ fn tile<C: Real, const L: usize, const V: usize, const J: usize, const FUSED: bo
             }
         }
     }
-    // Indexed by constants, so that the sums stay in registers.
     for j in 0..J {
         for i in 0..V {
             if let Some(out) = out.get_mut((j * V + i) * L..).and_then(|out| out.first_chunk_mut::<L>()) {
@@ -225,10 +225,7 @@ fn dot<C: Real, const L: usize, const J: usize, const FUSED: bool>(rows: &Rows<C
             i += L;
         }
     }
-    for j in 0..J {
-        let total = sum[j].iter().fold(C::ZERO, |total, x| total + *x);
-        if let Some(out) = out.get_mut(j) {
-            *out += total;
-        }
+    for (out, sum) in out.iter_mut().zip(&sum) {
+        *out += sum.iter().fold(C::ZERO, |total, x| total + *x);
     }
 }
