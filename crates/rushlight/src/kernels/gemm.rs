@@ -264,8 +264,8 @@ macro_rules! native {
 native!(f32);
 native!(f64);
 
-/// Elements of a right operand that are turned at a time.
-const TURNED: usize = 1 << 20;
+/// Elements of a right operand that are turned at a time; few in tests, so that small products take several blocks.
+const TURNED: usize = if cfg!(test) { 1 << 10 } else { 1 << 20 };
 
 /// A right operand whose columns are contiguous, as that of `x · wᵀ`.
 struct Columns<'a, T> {
