@@ -287,7 +287,8 @@ impl<'a, T: Element> Columns<'a, T> {
         if !worth || !contiguous {
             return None;
         }
-        let turned = Buffer::try_scratch(rows * (TURNED / rows).next_multiple_of(64).min(cols), "matmul").ok()?;
+        let turned =
+            Buffer::try_scratch(rows * (TURNED / rows).max(1).next_multiple_of(64).min(cols), "matmul").ok()?;
         Some(Columns { from: Grid { data: &rhs.data[rhs.offset..], row }, rows, cols, turned })
     }
 }

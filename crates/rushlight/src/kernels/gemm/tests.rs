@@ -89,6 +89,20 @@ fn products_of_any_size_and_stride_are_right() {
 }
 
 #[test]
+fn a_right_operand_turned_in_blocks_is_right() {
+    let mut rng = Rng(9);
+    for (m, n, k) in [(5, 200, 40), (3, 130, 2000)] {
+        let (a, b) = (rng.numbers::<f64>(m * k), rng.numbers::<f64>(n * k));
+        let mut c = vec![1.0; m * n];
+        gemm(MatMut::row_major(&mut c, m, n), Mat::row_major(&a, m, k), Mat::row_major(&b, n, k).t(), true);
+        for (index, value) in c.iter().enumerate() {
+            let (a, b) = (&a[index / n * k..][..k], &b[index % n * k..][..k]);
+            assert_eq!(*value, 1.0 + a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>(), "{index} of {m} x {n} x {k}");
+        }
+    }
+}
+
+#[test]
 fn a_result_of_nan_is_overwritten_and_nan_operands_spread() {
     let mut out = [f32::NAN; 4];
     gemm(MatMut::row_major(&mut out, 2, 2), Mat::row_major(&[1.0; 2], 2, 1), Mat::row_major(&[2.0; 2], 1, 2), false);
