@@ -86,6 +86,12 @@ impl<'a, T> MatMut<'a, T> {
         MatMut { data, offset, rows: cols, cols: rows, row_stride: col_stride, col_stride: row_stride }
     }
 
+    /// The block of `cols` columns from `j` on.
+    fn columns(&mut self, j: usize, cols: usize) -> MatMut<'_, T> {
+        let offset = self.offset.wrapping_add_signed(j as isize * self.col_stride);
+        MatMut { data: self.data, offset, cols, ..*self }
+    }
+
     #[track_caller]
     fn check(&self) {
         let dims = [(self.rows, self.row_stride), (self.cols, self.col_stride)];
@@ -221,8 +227,11 @@ macro_rules! native {
                 if out.row_stride == 1 && out.col_stride != 1 {
                     return Self::product(out.t(), rhs.t(), lhs.t(), accumulate, threads);
                 }
-                if let Some(rhs) = Columns::of(&out, &rhs) {
-                    return times_columns(out, lhs, rhs, accumulate, threads);
+                if has_columns_to_turn(&out, &rhs) {
+                    let (depth, width) = turned_block(rhs.rows, rhs.cols);
+                    if let Ok(mut turned) = Buffer::try_scratch(depth * width, "matmul") {
+                        return times_columns(out, lhs, rhs, accumulate, threads, &mut turned);
+                    }
                 }
                 let mut multiply = move |parallelism| {
                     // SAFETY: every element that the sizes and strides name lies within its slice, and no two of
@@ -267,48 +276,44 @@ native!(f64);
 /// Elements of a right operand that are turned at a time; few in tests, so that small products take several blocks.
 const TURNED: usize = if cfg!(test) { 1 << 10 } else { 1 << 20 };
 
-/// A right operand whose columns are contiguous, as that of `x · wᵀ`.
-struct Columns<'a, T> {
-    from: Grid<&'a [T]>,
-    rows: usize,
-    cols: usize,
-    /// Room for some columns, turned.
-    turned: Buffer<T>,
+/// Whether the columns of `rhs` are contiguous, as in `x · wᵀ`, and should be turned first: the crate takes ten times as
+/// long to bring them into its own order. It has kernels for vectors and small products as they are.
+fn has_columns_to_turn<T>(out: &MatMut<T>, rhs: &Mat<T>) -> bool {
+    let large = out.rows > 1 && out.rows * out.cols > 256 && rhs.rows > 2 && rhs.cols > 2;
+    large && rhs.row_stride == 1 && rhs.col_stride > 1
 }
 
-impl<'a, T: Element> Columns<'a, T> {
-    /// Whether `rhs` is one, and worth turning: the crate itself takes ten times as long to bring it into its order. It
-    /// has a kernel for small products as they are, and vectors.
-    fn of(out: &MatMut<T>, rhs: &Mat<'a, T>) -> Option<Columns<'a, T>> {
-        let (rows, cols) = (rhs.rows, rhs.cols);
-        let worth = out.rows > 1 && out.rows * out.cols > 256 && rows > 2 && cols > 2;
-        let contiguous = rhs.row_stride == 1 && rhs.col_stride > 1;
-        let row = rhs.col_stride.unsigned_abs();
-        if !worth || !contiguous {
-            return None;
+/// The product, block by block of `rhs`, turned into `turned`.
+fn times_columns<T: MatMul + Turn>(
+    mut out: MatMut<T>,
+    lhs: Mat<T>,
+    rhs: Mat<T>,
+    accumulate: bool,
+    threads: usize,
+    turned: &mut [T],
+) {
+    let (depth, width) = turned_block(rhs.rows, rhs.cols);
+    for j in (0..rhs.cols).step_by(width) {
+        let cols = width.min(rhs.cols - j);
+        for p in (0..rhs.rows).step_by(depth) {
+            let rows = depth.min(rhs.rows - p);
+            let (turned, block) = (&mut turned[..rows * cols], rhs.block((p, rows), (j, cols)));
+            let rows_at_once = if threads == 1 { rows } else { GRAIN.div_ceil(cols).next_multiple_of(4) };
+            parallel::chunks(turned, rows_at_once * cols, |at, turned| {
+                let from = Grid { data: &block.data[block.offset + at / cols..], row: block.col_stride.unsigned_abs() };
+                let rows = turned.len() / cols;
+                turn(from, Grid { data: turned, row: cols }, cols, rows);
+            });
+            let lhs = lhs.block((0, lhs.rows), (p, rows));
+            T::product(out.columns(j, cols), lhs, Mat::row_major(turned, rows, cols), accumulate || p > 0, threads);
         }
-        let turned =
-            Buffer::try_scratch(rows * (TURNED / rows).max(1).next_multiple_of(64).min(cols), "matmul").ok()?;
-        Some(Columns { from: Grid { data: &rhs.data[rhs.offset..], row }, rows, cols, turned })
     }
 }
 
-fn times_columns<T: MatMul + Turn>(out: MatMut<T>, lhs: Mat<T>, rhs: Columns<T>, accumulate: bool, threads: usize) {
-    let Columns { from, rows: k, cols: n, mut turned } = rhs;
-    let at_once = turned.len() / k;
-    for j in (0..n).step_by(at_once) {
-        let cols = at_once.min(n - j);
-        let turned = &mut turned[..k * cols];
-        let rows = if threads == 1 { k } else { (GRAIN / cols).next_multiple_of(4) };
-        parallel::chunks(turned, rows * cols, |at, turned| {
-            let from = Grid { data: &from.data[j * from.row + at / cols..], row: from.row };
-            let rows = turned.len() / cols;
-            turn(from, Grid { data: turned, row: cols }, cols, rows);
-        });
-        let start = out.offset.wrapping_add_signed(j as isize * out.col_stride);
-        let out = MatMut { data: &mut *out.data, offset: start, cols, ..out };
-        T::product(out, lhs, Mat::row_major(turned, k, cols), accumulate, threads);
-    }
+/// Rows and columns of the blocks that a right operand is turned in.
+fn turned_block(rows: usize, cols: usize) -> (usize, usize) {
+    let depth = rows.min(TURNED / 64);
+    (depth, (TURNED / depth.max(1)).next_multiple_of(64).min(cols))
 }
 
 impl MatMul for i64 {
