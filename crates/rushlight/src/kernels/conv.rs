@@ -15,11 +15,12 @@
 mod axis;
 mod gather;
 mod plain;
+mod plan;
 mod tile;
 mod weight;
 
 use axis::Dim;
-use gather::Pass;
+use plan::Pass;
 pub(crate) use tile::Tiled;
 
 use super::gemm::{Mat, MatMul, MatMut, gemm, gemm_here};

@@ -86,6 +86,12 @@ impl<'a, T> MatMut<'a, T> {
         MatMut { data, offset, rows: cols, cols: rows, row_stride: col_stride, col_stride: row_stride }
     }
 
+    /// The block of `cols` columns from `j` on.
+    fn columns(&mut self, j: usize, cols: usize) -> MatMut<'_, T> {
+        let offset = self.offset.wrapping_add_signed(j as isize * self.col_stride);
+        MatMut { data: self.data, offset, cols, ..*self }
+    }
+
     #[track_caller]
     fn check(&self) {
         let dims = [(self.rows, self.row_stride), (self.cols, self.col_stride)];
@@ -221,8 +227,11 @@ macro_rules! native {
                 if out.row_stride == 1 && out.col_stride != 1 {
                     return Self::product(out.t(), rhs.t(), lhs.t(), accumulate, threads);
                 }
-                if let Some(rhs) = Columns::of(&out, &rhs) {
-                    return times_columns(out, lhs, rhs, accumulate, threads);
+                if has_columns_to_turn(&out, &rhs) {
+                    let (depth, width) = turned_block(rhs.rows, rhs.cols);
+                    if let Ok(mut turned) = Buffer::try_scratch(depth * width, "matmul") {
+                        return times_columns(out, lhs, rhs, accumulate, threads, &mut turned);
+                    }
                 }
                 let mut multiply = move |parallelism| {
                     // SAFETY: every element that the sizes and strides name lies within its slice, and no two of
@@ -264,50 +273,47 @@ macro_rules! native {
 native!(f32);
 native!(f64);
 
-/// Elements of a right operand that are turned at a time.
-const TURNED: usize = 1 << 20;
+/// Elements of a right operand that are turned at a time; few in tests, so that small products take several blocks.
+const TURNED: usize = if cfg!(test) { 1 << 10 } else { 1 << 20 };
 
-/// A right operand whose columns are contiguous, as that of `x · wᵀ`.
-struct Columns<'a, T> {
-    from: Grid<&'a [T]>,
-    rows: usize,
-    cols: usize,
-    /// Room for some columns, turned.
-    turned: Buffer<T>,
+/// Whether the columns of `rhs` are contiguous, as in `x · wᵀ`, and should be turned first: the crate takes ten times as
+/// long to bring them into its own order. It has kernels for vectors and small products as they are.
+fn has_columns_to_turn<T>(out: &MatMut<T>, rhs: &Mat<T>) -> bool {
+    let large = out.rows > 1 && out.rows * out.cols > 256 && rhs.rows > 2 && rhs.cols > 2;
+    large && rhs.row_stride == 1 && rhs.col_stride > 1
 }
 
-impl<'a, T: Element> Columns<'a, T> {
-    /// Whether `rhs` is one, and worth turning: the crate itself takes ten times as long to bring it into its order. It
-    /// has a kernel for small products as they are, and vectors.
-    fn of(out: &MatMut<T>, rhs: &Mat<'a, T>) -> Option<Columns<'a, T>> {
-        let (rows, cols) = (rhs.rows, rhs.cols);
-        let worth = out.rows > 1 && out.rows * out.cols > 256 && rows > 2 && cols > 2;
-        let contiguous = rhs.row_stride == 1 && rhs.col_stride > 1;
-        let row = rhs.col_stride.unsigned_abs();
-        if !worth || !contiguous {
-            return None;
+/// The product, block by block of `rhs`, turned into `turned`.
+fn times_columns<T: MatMul + Turn>(
+    mut out: MatMut<T>,
+    lhs: Mat<T>,
+    rhs: Mat<T>,
+    accumulate: bool,
+    threads: usize,
+    turned: &mut [T],
+) {
+    let (depth, width) = turned_block(rhs.rows, rhs.cols);
+    for j in (0..rhs.cols).step_by(width) {
+        let cols = width.min(rhs.cols - j);
+        for p in (0..rhs.rows).step_by(depth) {
+            let rows = depth.min(rhs.rows - p);
+            let (turned, block) = (&mut turned[..rows * cols], rhs.block((p, rows), (j, cols)));
+            let rows_at_once = if threads == 1 { rows } else { GRAIN.div_ceil(cols).next_multiple_of(4) };
+            parallel::chunks(turned, rows_at_once * cols, |at, turned| {
+                let from = Grid { data: &block.data[block.offset + at / cols..], row: block.col_stride.unsigned_abs() };
+                let rows = turned.len() / cols;
+                turn(from, Grid { data: turned, row: cols }, cols, rows);
+            });
+            let lhs = lhs.block((0, lhs.rows), (p, rows));
+            T::product(out.columns(j, cols), lhs, Mat::row_major(turned, rows, cols), accumulate || p > 0, threads);
         }
-        let turned = Buffer::try_scratch(rows * (TURNED / rows).next_multiple_of(64).min(cols), "matmul").ok()?;
-        Some(Columns { from: Grid { data: &rhs.data[rhs.offset..], row }, rows, cols, turned })
     }
 }
 
-fn times_columns<T: MatMul + Turn>(out: MatMut<T>, lhs: Mat<T>, rhs: Columns<T>, accumulate: bool, threads: usize) {
-    let Columns { from, rows: k, cols: n, mut turned } = rhs;
-    let at_once = turned.len() / k;
-    for j in (0..n).step_by(at_once) {
-        let cols = at_once.min(n - j);
-        let turned = &mut turned[..k * cols];
-        let rows = if threads == 1 { k } else { (GRAIN / cols).next_multiple_of(4) };
-        parallel::chunks(turned, rows * cols, |at, turned| {
-            let from = Grid { data: &from.data[j * from.row + at / cols..], row: from.row };
-            let rows = turned.len() / cols;
-            turn(from, Grid { data: turned, row: cols }, cols, rows);
-        });
-        let start = out.offset.wrapping_add_signed(j as isize * out.col_stride);
-        let out = MatMut { data: &mut *out.data, offset: start, cols, ..out };
-        T::product(out, lhs, Mat::row_major(turned, k, cols), accumulate, threads);
-    }
+/// Rows and columns of the blocks that a right operand is turned in.
+fn turned_block(rows: usize, cols: usize) -> (usize, usize) {
+    let depth = rows.min(TURNED / 64);
+    (depth, (TURNED / depth.max(1)).next_multiple_of(64).min(cols))
 }
 
 impl MatMul for i64 {
@@ -331,197 +337,4 @@ impl MatMul for i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{bf16, f16};
-
-    /// A small generator, so that each run sees the same numbers.
-    struct Rng(u64);
-
-    impl Rng {
-        fn below(&mut self, n: usize) -> usize {
-            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            ((self.0 >> 33) % n as u64) as usize
-        }
-
-        /// Numbers that all float types hold and whose sums f32 holds exactly.
-        fn numbers<T: Element>(&mut self, len: usize) -> Vec<T> {
-            (0..len).map(|_| T::from_f64(self.below(17) as f64 - 8.0)).collect()
-        }
-    }
-
-    /// Strides and offset for a matrix of these sizes, and the slice length that it needs.
-    fn layout(rng: &mut Rng, rows: usize, cols: usize, read: bool) -> (isize, isize, usize, usize) {
-        let gap = rng.below(3) as isize;
-        let (mut rs, mut cs) = match rng.below(3) {
-            0 => (cols as isize + gap, 1),
-            1 => (1, rows as isize + gap),
-            _ => (2 * cols as isize + gap, 2),
-        };
-        if read && rng.below(6) == 0 {
-            rs = 0;
-        }
-        if read && rng.below(6) == 0 {
-            cs = 0;
-        }
-        if rng.below(5) == 0 {
-            rs = -rs;
-        }
-        if rng.below(5) == 0 {
-            cs = -cs;
-        }
-        let reach = [(rows, rs), (cols, cs)].map(|(n, s)| (n as isize - 1).max(0) * s);
-        let low: isize = reach.iter().filter(|r| **r < 0).sum();
-        let len = reach.iter().map(|r| r.unsigned_abs()).sum::<usize>() + 4;
-        (rs, cs, low.unsigned_abs() + 1, len)
-    }
-
-    fn check<T: MatMul>(rng: &mut Rng, m: usize, n: usize, k: usize) {
-        let (rs, cs, offset, len) = layout(rng, m, k, true);
-        let a = rng.numbers::<T>(len);
-        let lhs = Mat { data: &a, offset, rows: m, cols: k, row_stride: rs, col_stride: cs };
-        let (rs, cs, offset, len) = layout(rng, k, n, true);
-        let b = rng.numbers::<T>(len);
-        let rhs = Mat { data: &b, offset, rows: k, cols: n, row_stride: rs, col_stride: cs };
-        let (rs, cs, offset, len) = layout(rng, m, n, false);
-        let before = rng.numbers::<T>(len);
-        let at = |x: &Mat<T>, i: usize, j: usize| {
-            let index = x.offset as isize + i as isize * x.row_stride + j as isize * x.col_stride;
-            x.data[index as usize].to_f64()
-        };
-        for accumulate in [false, true] {
-            let mut c = before.clone();
-            let out = MatMut { data: &mut c, offset, rows: m, cols: n, row_stride: rs, col_stride: cs };
-            gemm(out, lhs, rhs, accumulate);
-            let mut expected = before.clone();
-            for i in 0..m {
-                for j in 0..n {
-                    let sum: f64 = (0..k).map(|p| at(&lhs, i, p) * at(&rhs, p, j)).sum();
-                    let place = &mut expected[(offset as isize + i as isize * rs + j as isize * cs) as usize];
-                    *place = T::from_f64(sum + if accumulate { place.to_f64() } else { 0.0 });
-                }
-            }
-            assert_eq!(c, expected, "{m} x {n} x {k}, accumulate {accumulate}");
-        }
-    }
-
-    #[test]
-    fn products_of_any_size_and_stride_are_right() {
-        let mut rng = Rng(1);
-        for _ in 0..150 {
-            let [m, n, k] = [(); 3].map(|_| [0, 1, 2, 3, 5, 16, 33, 70][rng.below(8)]);
-            check::<f32>(&mut rng, m, n, k);
-            check::<f64>(&mut rng, m, n, k);
-            check::<bf16>(&mut rng, m, n, k);
-            check::<f16>(&mut rng, m, n, k);
-            check::<i64>(&mut rng, m, n, k);
-        }
-        for (m, n, k) in [(1, 3000, 700), (3000, 1, 700), (130, 120, 110), (530, 3, 1030), (2, 600, 1100)] {
-            check::<f32>(&mut rng, m, n, k);
-            check::<bf16>(&mut rng, m, n, k);
-        }
-    }
-
-    #[test]
-    fn a_result_of_nan_is_overwritten_and_nan_operands_spread() {
-        let mut out = [f32::NAN; 4];
-        gemm(
-            MatMut::row_major(&mut out, 2, 2),
-            Mat::row_major(&[1.0; 2], 2, 1),
-            Mat::row_major(&[2.0; 2], 1, 2),
-            false,
-        );
-        assert_eq!(out, [2.0; 4]);
-        gemm(MatMut::row_major(&mut out, 2, 2), Mat::row_major(&[], 2, 0), Mat::row_major(&[], 0, 2), false);
-        assert_eq!(out, [0.0; 4]);
-        let lhs = [1.0, 1.0, 1.0, f32::NAN];
-        gemm(MatMut::row_major(&mut out, 2, 2), Mat::row_major(&lhs, 2, 2), Mat::row_major(&[0.0; 4], 2, 2), false);
-        assert!(out[..2] == [0.0; 2] && out[2..].iter().all(|x| x.is_nan()), "{out:?}");
-    }
-
-    #[test]
-    fn halves_are_rounded_once() {
-        let k = 5000;
-        let (ones, small) = (vec![f16::from_f64(1.0); k], vec![f16::from_f64(0.25); k]);
-        let mut out = [f16::from_f64(0.0)];
-        gemm(MatMut::row_major(&mut out, 1, 1), Mat::row_major(&ones, 1, k), Mat::row_major(&small, k, 1), false);
-        assert_eq!(out[0].to_f64(), 1250.0);
-    }
-
-    #[test]
-    fn i64_wraps_around() {
-        let mut out = [5];
-        let rhs = Mat::row_major(&[2, 3], 2, 1);
-        gemm(MatMut::row_major(&mut out, 1, 1), Mat::row_major(&[i64::MAX, 1], 1, 2), rhs, true);
-        assert_eq!(out, [6]);
-    }
-
-    #[test]
-    fn a_batch_is_its_products() {
-        let mut rng = Rng(7);
-        for (batch, m, n, k) in [(0, 2, 2, 2), (1, 4, 3, 2), (5, 1, 7, 3), (40, 33, 20, 17), (3, 4, 0, 2), (3, 2, 2, 0)]
-        {
-            let (a, b) = (rng.numbers::<f64>((batch + 1) * m * k + 1), rng.numbers::<f64>((batch + 1) * k * n + 1));
-            let lhs_offsets: Vec<usize> = (0..batch).map(|_| rng.below(batch + 1) * m * k).collect();
-            let rhs_offsets: Vec<usize> = (0..batch).map(|_| rng.below(batch + 1) * k * n + 1).collect();
-            let mut out = vec![f64::NAN; batch * m * n];
-            let lhs = Batch { data: &a, offsets: &lhs_offsets, row_stride: 1, col_stride: m as isize };
-            let rhs = Batch { data: &b, offsets: &rhs_offsets, row_stride: n as isize, col_stride: 1 };
-            gemm_batched(&mut out, (m, n, k), lhs, rhs);
-            for (index, value) in out.iter().enumerate() {
-                let (e, i, j) = (index / (m * n), index / n % m, index % n);
-                let sum: f64 = (0..k).map(|p| a[lhs_offsets[e] + i + p * m] * b[rhs_offsets[e] + p * n + j]).sum();
-                assert_eq!(*value, sum);
-            }
-        }
-    }
-
-    #[test]
-    #[should_panic(expected = "reaches outside")]
-    fn a_matrix_outside_its_slice_is_refused() {
-        let rhs = Mat { data: &[1.0; 5], offset: 0, rows: 2, cols: 3, row_stride: 3, col_stride: 1 };
-        gemm(MatMut::row_major(&mut [0.0; 3], 1, 3), Mat::row_major(&[1.0; 2], 1, 2), rhs, false);
-    }
-
-    #[test]
-    #[should_panic(expected = "overlap")]
-    fn an_output_onto_itself_is_refused() {
-        let out = MatMut { data: &mut [0.0; 8], offset: 0, rows: 2, cols: 3, row_stride: 2, col_stride: 1 };
-        gemm(out, Mat::row_major(&[1.0; 2], 2, 1), Mat::row_major(&[1.0; 3], 1, 3), false);
-    }
-
-    #[test]
-    fn the_thread_count_changes_no_bit() {
-        let mut rng = Rng(3);
-        let mut noise = |len: usize| -> Vec<f32> { (0..len).map(|_| rng.below(1 << 20) as f32 / 1e5 - 5.0).collect() };
-        let sizes = [
-            (1, 5000, 333),
-            (5000, 1, 333),
-            (1, 1, 3_000_000),
-            (2, 2000, 777),
-            (2000, 3, 777),
-            (7, 9, 60_000),
-            (301, 299, 307),
-            (64, 4097, 65),
-            (4097, 64, 65),
-            (1000, 1100, 1),
-            (1000, 1100, 2),
-            (513, 48, 1500),
-        ];
-        for (m, n, k) in sizes {
-            let (a, b) = (noise(m * k), noise(k * n));
-            for (lhs_t, rhs_t) in [(false, false), (false, true), (true, false), (true, true)] {
-                let lhs = if lhs_t { Mat::row_major(&a, k, m).t() } else { Mat::row_major(&a, m, k) };
-                let rhs = if rhs_t { Mat::row_major(&b, n, k).t() } else { Mat::row_major(&b, k, n) };
-                let results = [1, 2, 3].map(|threads| {
-                    parallel::set_num_threads(threads).unwrap();
-                    let mut out = vec![0f32; m * n];
-                    gemm(MatMut::row_major(&mut out, m, n), lhs, rhs, false);
-                    out.iter().map(|x| x.to_bits()).collect::<Vec<u32>>()
-                });
-                assert!(results[0] == results[1] && results[0] == results[2], "{m} x {n} x {k} {lhs_t} {rhs_t}");
-            }
-        }
-        parallel::set_num_threads(0).unwrap();
-    }
-}
+mod tests;

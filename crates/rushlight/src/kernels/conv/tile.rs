@@ -129,6 +129,7 @@ fn tiles_of<C: Real, const L: usize, const V: usize>(operands: &Operands<C>, out
 
 /// One tile: `J` places from `p` on (those beyond the last are summed in vain), `V` vectors of `L` lanes.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // indexed by constants, so that the sums stay in registers
 fn tile<C: Real, const L: usize, const V: usize, const J: usize, const FUSED: bool>(
     operands: &Operands<C>,
     base: usize,
@@ -155,7 +156,6 @@ fn tile<C: Real, const L: usize, const V: usize, const J: usize, const FUSED: bo
             }
         }
     }
-    // Indexed by constants, so that the sums stay in registers.
     for j in 0..J {
         for i in 0..V {
             if let Some(out) = out.get_mut((j * V + i) * L..).and_then(|out| out.first_chunk_mut::<L>()) {
@@ -225,10 +225,7 @@ fn dot<C: Real, const L: usize, const J: usize, const FUSED: bool>(rows: &Rows<C
             i += L;
         }
     }
-    for j in 0..J {
-        let total = sum[j].iter().fold(C::ZERO, |total, x| total + *x);
-        if let Some(out) = out.get_mut(j) {
-            *out += total;
-        }
+    for (out, sum) in out.iter_mut().zip(&sum) {
+        *out += sum.iter().fold(C::ZERO, |total, x| total + *x);
     }
 }
