@@ -15,7 +15,6 @@
 
 use std::cell::RefCell;
 
-use crate::kernels::math::Functions;
 use crate::kernels::random::{fill, philox};
 use crate::{DType, Element, Float, Real};
 
@@ -225,6 +224,39 @@ mod tests {
         saved.clone().fill_normal(&mut b, 0.0, 1.0);
         assert_eq!(whole, [a, b].concat());
         assert_ne!(Generator::new(6).next_u64(), Generator::new(5).next_u64());
+    }
+
+    #[test]
+    fn a_fill_is_the_same_on_any_number_of_threads() {
+        let fill = |threads| {
+            crate::set_num_threads(threads).unwrap();
+            let mut x = vec![0.0f32; 3 * crate::kernels::parallel::GRAIN + 7];
+            Generator::new(8).fill_normal(&mut x, 0.0, 1.0);
+            x
+        };
+        let one = fill(1);
+        assert_eq!(one, fill(3));
+        crate::set_num_threads(0).unwrap();
+        // And a number depends on its place alone, whatever instruction set made it.
+        assert!(one.iter().enumerate().all(|(i, x)| {
+            let mut block = [0.0f32; 4];
+            Generator { seed: 8, offset: (i / 4) as u64 }.fill_normal(&mut block, 0.0, 1.0);
+            block[i % 4] == *x
+        }));
+    }
+
+    #[test]
+    fn forks_are_streams_of_their_own() {
+        let (mut a, mut b) = (Generator::new(4), Generator::new(4));
+        let (fork, next) = (a.fork(), a.fork());
+        assert_eq!(fork, b.fork());
+        assert_ne!(fork.clone().next_u64(), next.clone().next_u64());
+        assert_ne!(fork.clone().next_u64(), Generator::new(4).next_u64());
+        manual_seed(4);
+        let saved = state();
+        let x = with(Generator::next_f64);
+        set_state(saved);
+        assert_eq!(x, with(Generator::next_f64));
     }
 
     #[test]

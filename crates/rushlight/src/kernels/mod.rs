@@ -1,5 +1,6 @@
 //! HOW it is computed here: slices in, slices out. SIMD and threads live only in this folder; it knows no Tensor.
 
+pub(crate) mod dropout;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
 mod gemm_half;
