@@ -36,6 +36,9 @@ pub(crate) fn fill<T: Copy + Send, const PER: usize>(
         dispatch(
             #[inline(always)]
             || {
+                // A copy, and closures that own what they use: numbers behind a reference might change with each write
+                // to `piece` for all the compiler knows, and would keep it from vector code.
+                let f = f;
                 let first = offset.wrapping_add((start / PER) as u64);
                 // Whole blocks apart from the rest: the compiler then makes a vector of blocks at a time.
                 let (blocks, rest) = piece.as_chunks_mut::<PER>();
