@@ -80,7 +80,7 @@ enum Role {
 }
 
 fn role(field: &Field) -> syn::Result<Role> {
-    for attribute in field.attrs.iter().filter(|a| a.path().is_ident("module")) {
+    if let Some(attribute) = field.attrs.iter().find(|a| a.path().is_ident("module")) {
         attribute.parse_nested_meta(|meta| match meta.path.is_ident("skip") {
             true => Ok(()),
             false => Err(meta.error("expected `#[module(skip)]`")),

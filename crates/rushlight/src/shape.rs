@@ -339,7 +339,10 @@ impl Layout {
         if length > 0 {
             out.offset = (self.offset as isize + start as isize * self.strides[dim]) as usize;
         }
-        out.strides[dim] = self.strides[dim] * step as isize;
+        // The step of a single place is never taken, and might overflow.
+        if length > 1 {
+            out.strides[dim] = self.strides[dim] * step as isize;
+        }
         out
     }
 
@@ -392,12 +395,13 @@ impl Layout {
         for (d, w) in windows.iter().enumerate() {
             let span = w.dilation * (w.kernel - 1) + 1;
             let size = self.shape[lead + d];
-            shape.push(if size >= span { (size - span) / w.stride + 1 } else { 0 });
-            strides.push(self.strides[lead + d] * w.stride as isize);
+            let count = if size >= span { (size - span) / w.stride + 1 } else { 0 };
+            shape.push(count);
+            strides.push(self.strides[lead + d] * if count > 1 { w.stride as isize } else { 1 });
         }
         for (d, w) in windows.iter().enumerate() {
             shape.push(w.kernel);
-            strides.push(self.strides[lead + d] * w.dilation as isize);
+            strides.push(self.strides[lead + d] * if w.kernel > 1 { w.dilation as isize } else { 1 });
         }
         Layout::new(Shape(shape), strides, self.offset)
     }

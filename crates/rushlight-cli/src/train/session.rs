@@ -61,7 +61,7 @@ pub fn fit(run: &Run, model: &mut impl Layer, set: &Labelled, resume: bool) -> O
         let bar = bar(loader.len(), place.epoch, config.epochs);
         bar.set_position(place.batch as u64);
         model.train();
-        for batch in loader.epoch(place.epoch as u64).skip(place.batch) {
+        for batch in loader.epoch_from(place.epoch as u64, place.batch) {
             let batch = batch?;
             let (x, y) = (&batch[0], &batch[1]);
             let lr = config.lr * schedule.factor(place.step as usize);

@@ -134,7 +134,8 @@ fn compare(
                 let numeric = (up[i] - down[i]) / (2.0 * options.eps);
                 let got = analytic[i][column + j];
                 let close = (got - numeric).abs() <= options.atol + options.rtol * numeric.abs();
-                if !close && !(got.is_nan() && numeric.is_nan()) {
+                let undefined = got.is_nan() && numeric.is_nan();
+                if !close && !undefined {
                     let message = format!(
                         "{what} of output {i} by element {j} of input {k} is {got:.9e}, central difference {numeric:.9e}"
                     );

@@ -84,6 +84,12 @@ impl<const N: usize> IntoGrads for [Option<Tensor>; N] {
     }
 }
 
+impl IntoGrads for Grads {
+    fn into_grads(self) -> Grads {
+        self
+    }
+}
+
 impl IntoGrads for Vec<Option<Tensor>> {
     fn into_grads(self) -> Grads {
         Grads::from_vec(self)

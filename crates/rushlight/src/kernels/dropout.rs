@@ -1,7 +1,7 @@
 //! Dropout: each element is set to 0 with probability p, and the others are divided by 1 − p.
 //!
 //! Element `i` is kept if word `i % 4` of Philox block `offset + i / 4`, as a fraction of 2³², is at least p. The mask
-//! is thus a function of (key, offset): nothing is stored for the gradient, which draws it again.
+//! is thus a function of its place in the stream: nothing is stored for the gradient, which draws it again.
 //! Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
 
 use crate::kernels::parallel::{self, GRAIN};
@@ -9,36 +9,38 @@ use crate::kernels::random::philox;
 use crate::kernels::simd::dispatch;
 use crate::{Float, Real};
 
-/// `out = keep(i) · x / (1 − p)`; applied to `dy` with the same key and offset it gives `dx`.
+/// Elements that one block of random bits decides: 32 bits each.
+pub(crate) const PER_BLOCK: usize = 4;
+
+/// `y = keep(i) · x / (1 − p)`; applied to `dy` at the same place of the stream it gives `dx`.
 ///
-/// Uses up the `len / 4` blocks (rounded up) from `offset`. What is dropped is 0, even where `x` is infinite or NaN.
-pub(crate) fn forward<T: Float>(x: &[T], out: &mut [T], p: f64, key: u64, offset: u64) {
-    assert_eq!(x.len(), out.len());
-    assert!((0.0..=1.0).contains(&p));
+/// What is dropped is 0, even where `x` is infinite or NaN.
+pub(crate) fn apply<T: Float>(x: &[T], p: f64, (seed, offset): (u64, u64), y: &mut [T]) {
+    assert_eq!(x.len(), y.len());
     let threshold = (p * 2f64.powi(32)).round();
     if threshold > u32::MAX as f64 {
-        return out.fill(T::from_f64(0.0));
+        return y.fill(T::default());
     }
     let (threshold, scale) = (threshold as u32, T::Compute::of(1.0 / (1.0 - p)));
     // GRAIN is a multiple of 4, so pieces start at a block.
-    parallel::chunks(out, GRAIN, |start, out| {
+    parallel::chunks(y, GRAIN, |start, y| {
         dispatch(
             #[inline(always)]
             || {
-                let first = offset.wrapping_add((start / 4) as u64);
-                let (blocks, rest) = out.as_chunks_mut::<4>();
-                let (x, x_rest) = x[start..].as_chunks::<4>();
-                for (b, (out, x)) in blocks.iter_mut().zip(x).enumerate() {
-                    let bits = philox(key, first.wrapping_add(b as u64));
-                    for i in 0..4 {
-                        out[i] = keep(bits[i] >= threshold, x[i], scale);
+                let first = offset.wrapping_add((start / PER_BLOCK) as u64);
+                // Whole blocks apart from the rest, which the compiler makes a vector of blocks at a time.
+                let (blocks, rest) = y.as_chunks_mut::<PER_BLOCK>();
+                let (x, x_rest) = x[start..].as_chunks::<PER_BLOCK>();
+                for (b, (y, x)) in blocks.iter_mut().zip(x).enumerate() {
+                    let bits = philox(seed, first.wrapping_add(b as u64));
+                    for i in 0..PER_BLOCK {
+                        y[i] = keep(bits[i] >= threshold, x[i], scale);
                     }
                 }
-                let bits = philox(key, first.wrapping_add(blocks.len() as u64));
-                rest.iter_mut()
-                    .zip(bits)
-                    .zip(x_rest)
-                    .for_each(|((o, bits), x)| *o = keep(bits >= threshold, *x, scale));
+                let bits = philox(seed, first.wrapping_add(blocks.len() as u64));
+                for ((y, x), bits) in rest.iter_mut().zip(x_rest).zip(bits) {
+                    *y = keep(bits >= threshold, *x, scale);
+                }
             },
         );
     });
@@ -58,7 +60,7 @@ mod tests {
     fn check<T: Float>(n: usize, p: f64, offset: u64) {
         let x: Vec<T> = (0..n).map(|i| T::from_f64(i as f64 % 97.0 - 48.0)).collect();
         let mut y = vec![T::from_f64(7.0); n];
-        forward(&x, &mut y, p, 11, offset);
+        apply(&x, p, (11, offset), &mut y);
         for (i, (x, y)) in x.iter().zip(&y).enumerate() {
             let u = philox(11, offset + i as u64 / 4)[i % 4] as f64 / 2f64.powi(32);
             let expected = if u >= p { T::from_f64(x.to_f64() * (1.0 / (1.0 - p))) } else { T::from_f64(0.0) };
@@ -87,7 +89,7 @@ mod tests {
     fn keeps_its_share_and_its_mean() {
         let ones = vec![1.0f32; 200_000];
         let mut y = ones.clone();
-        forward(&ones, &mut y, 0.2, 1, 0);
+        apply(&ones, 0.2, (1, 0), &mut y);
         let kept = y.iter().filter(|y| **y != 0.0).count() as f64 / y.len() as f64;
         assert!((kept - 0.8).abs() < 0.004, "{kept}");
         assert!((y.iter().map(|y| *y as f64).sum::<f64>() / y.len() as f64 - 1.0).abs() < 0.005);
@@ -97,10 +99,10 @@ mod tests {
     fn the_ends_are_exact() {
         let x = [f32::NAN, f32::INFINITY, -0.0, f32::MAX, 1e-45];
         let mut y = [7.0; 5];
-        forward(&x, &mut y, 0.0, 1, 0);
+        apply(&x, 0.0, (1, 0), &mut y);
         assert_eq!(x.map(f32::to_bits), y.map(f32::to_bits));
         for p in [1.0, 1.0 - 1e-16] {
-            forward(&x, &mut y, p, 1, 0);
+            apply(&x, p, (1, 0), &mut y);
             assert_eq!(y, [0.0; 5]);
         }
     }

@@ -6,8 +6,10 @@
 //! An element's sum runs over k in an order that only the sizes decide; threads share out elements, never a sum. So
 //! results are the same on any number of threads.
 
-use super::parallel;
+use super::parallel::{self, GRAIN};
+use super::turn::{Grid, Turn, turn};
 use crate::dtype::Element;
+use crate::storage::Buffer;
 
 /// Multiply-adds from which one product is worth a second thread.
 const THREADED: usize = 1 << 20;
@@ -215,6 +217,13 @@ macro_rules! native {
     ($t:ty) => {
         impl MatMul for $t {
             fn product(out: MatMut<Self>, lhs: Mat<Self>, rhs: Mat<Self>, accumulate: bool, threads: usize) {
+                // What follows thinks in rows of the output.
+                if out.row_stride == 1 && out.col_stride != 1 {
+                    return Self::product(out.t(), rhs.t(), lhs.t(), accumulate, threads);
+                }
+                if let Some(rhs) = Columns::of(&out, &rhs) {
+                    return times_columns(out, lhs, rhs, accumulate, threads);
+                }
                 let mut multiply = move |parallelism| {
                     // SAFETY: every element that the sizes and strides name lies within its slice, and no two of
                     // `out` coincide (checked by `checked_work`); `out` is borrowed alone. With k = 0 no operand is
@@ -254,6 +263,52 @@ macro_rules! native {
 
 native!(f32);
 native!(f64);
+
+/// Elements of a right operand that are turned at a time.
+const TURNED: usize = 1 << 20;
+
+/// A right operand whose columns are contiguous, as that of `x · wᵀ`.
+struct Columns<'a, T> {
+    from: Grid<&'a [T]>,
+    rows: usize,
+    cols: usize,
+    /// Room for some columns, turned.
+    turned: Buffer<T>,
+}
+
+impl<'a, T: Element> Columns<'a, T> {
+    /// Whether `rhs` is one, and worth turning: the crate itself takes ten times as long to bring it into its order. It
+    /// has a kernel for small products as they are, and vectors.
+    fn of(out: &MatMut<T>, rhs: &Mat<'a, T>) -> Option<Columns<'a, T>> {
+        let (rows, cols) = (rhs.rows, rhs.cols);
+        let worth = out.rows > 1 && out.rows * out.cols > 256 && rows > 2 && cols > 2;
+        let contiguous = rhs.row_stride == 1 && rhs.col_stride > 1;
+        let row = rhs.col_stride.unsigned_abs();
+        if !worth || !contiguous {
+            return None;
+        }
+        let turned = Buffer::try_scratch(rows * (TURNED / rows).next_multiple_of(64).min(cols), "matmul").ok()?;
+        Some(Columns { from: Grid { data: &rhs.data[rhs.offset..], row }, rows, cols, turned })
+    }
+}
+
+fn times_columns<T: MatMul + Turn>(out: MatMut<T>, lhs: Mat<T>, rhs: Columns<T>, accumulate: bool, threads: usize) {
+    let Columns { from, rows: k, cols: n, mut turned } = rhs;
+    let at_once = turned.len() / k;
+    for j in (0..n).step_by(at_once) {
+        let cols = at_once.min(n - j);
+        let turned = &mut turned[..k * cols];
+        let rows = if threads == 1 { k } else { (GRAIN / cols).next_multiple_of(4) };
+        parallel::chunks(turned, rows * cols, |at, turned| {
+            let from = Grid { data: &from.data[j * from.row + at / cols..], row: from.row };
+            let rows = turned.len() / cols;
+            turn(from, Grid { data: turned, row: cols }, cols, rows);
+        });
+        let start = out.offset.wrapping_add_signed(j as isize * out.col_stride);
+        let out = MatMut { data: &mut *out.data, offset: start, cols, ..out };
+        T::product(out, lhs, Mat::row_major(turned, k, cols), accumulate, threads);
+    }
+}
 
 impl MatMul for i64 {
     fn product(out: MatMut<i64>, lhs: Mat<i64>, rhs: Mat<i64>, accumulate: bool, _threads: usize) {

@@ -56,6 +56,9 @@ pub(crate) fn fold<T: Element, R: Element, F: Fold<T>>(
 ) {
     assert_eq!(x.len(), outer * n * inner);
     assert_eq!(out.len(), outer * inner);
+    if out.is_empty() {
+        return;
+    }
     if n == 0 {
         out.fill(finish(f.start()));
     } else if inner == 1 && n > PIECE {

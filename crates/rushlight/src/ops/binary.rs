@@ -37,12 +37,47 @@ functions2! {
     Sub: |a, b| a - b, a.wrapping_sub(b);
     Mul: |a, b| a * b, a.wrapping_mul(b);
     Div: |a, b| a / b, a.checked_div(b).unwrap_or(0);
-    Pow: |a, b| a.powf(b), if b < 0 { (a == 1) as i64 } else { a.wrapping_pow(b as u32) };
+    Pow: |a, b| a.powf(b), integer_pow(a, b);
     Maximum: |a, b| a.maximum(b), a.max(b);
     Minimum: |a, b| a.minimum(b), a.min(b);
     // Python's floor division and modulo: the remainder has the sign of the divisor.
-    FloorDiv: |a, b| (a / b).floor(), a.checked_div(b).map_or(0, |q| q - ((a % b != 0) && ((a < 0) != (b < 0))) as i64);
-    Remainder: |a, b| a - (a / b).floor() * b, a.checked_rem(b).map_or(0, |r| if r != 0 && ((r < 0) != (b < 0)) { r + b } else { r });
+    FloorDiv: |a, b| floor_div(a, b), a.checked_div(b).map_or(0, |q| q - ((a % b != 0) && ((a < 0) != (b < 0))) as i64);
+    Remainder: |a, b| modulo(a, b), a.checked_rem(b).map_or(0, |r| if r != 0 && ((r < 0) != (b < 0)) { r + b } else { r });
+}
+
+/// Python's `a % b`: exact, where `a − ⌊a/b⌋ b` would round, and defined for an infinite `b`.
+#[inline(always)]
+fn modulo<C: Real>(a: C, b: C) -> C {
+    let r = C::of(a.to_f64() % b.to_f64());
+    if r != C::ZERO && (r < C::ZERO) != (b < C::ZERO) { r + b } else { r }
+}
+
+/// Python's `a // b`: the `q` of `a = q b + a % b`, which `⌊a / b⌋` misses where the division rounds up to an integer.
+#[inline(always)]
+fn floor_div<C: Real>(a: C, b: C) -> C {
+    if b == C::ZERO {
+        return a / b;
+    }
+    let r = C::of(a.to_f64() % b.to_f64());
+    // A whole number but for rounding; the sign of a zero is that of the quotient.
+    let q = (a - r) / b;
+    let q = if q == C::ZERO { (a / b) * C::ZERO } else { (q + C::of(0.5)).floor() };
+    if r != C::ZERO && (r < C::ZERO) != (b < C::ZERO) { q - C::ONE } else { q }
+}
+
+/// Wrapping power by squaring; a negative exponent leaves only ±1 anything but 0.
+#[inline(always)]
+fn integer_pow(a: i64, b: i64) -> i64 {
+    if b < 0 {
+        return if a == 1 || a == -1 { 1 - (1 - a) * (b & 1) } else { 0 };
+    }
+    let (mut y, mut p, mut n) = (1i64, a, b);
+    while n > 0 {
+        y = if n & 1 == 1 { y.wrapping_mul(p) } else { y };
+        p = p.wrapping_mul(p);
+        n >>= 1;
+    }
+    y
 }
 
 /// `out = f(a, b)`; not inlined, so that it is compiled once for f32 and once for f64.

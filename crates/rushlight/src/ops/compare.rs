@@ -3,7 +3,6 @@
 use crate::autograd::record;
 use crate::dtype::each_dtype;
 use crate::kernels::elementwise::{map1, map2, map3};
-use crate::kernels::math::Functions;
 use crate::ops::binary::{promote, when_tracked};
 use crate::tensor::Arg;
 use crate::{DType, Element, Error, Result, Tensor};
@@ -12,6 +11,7 @@ macro_rules! comparisons {
     ($($(#[$doc:meta])* $name:ident: |$a:ident, $b:ident| $f:expr;)*) => {
         impl Tensor {$(
             $(#[$doc])*
+            #[allow(clippy::bool_comparison)] // the macro is also expanded for bool, where false < true
             pub fn $name(&self, rhs: impl Arg) -> Result<Tensor> {
                 let name = stringify!($name);
                 let (a, b) = promote(self, rhs)?;
@@ -71,7 +71,7 @@ impl Tensor {
 
     /// Whether each element is neither NaN nor infinite. PyTorch: `isfinite`.
     pub fn isfinite(&self) -> Result<Tensor> {
-        self.test("isfinite", |x| Functions::is_finite(x))
+        self.test("isfinite", f64::is_finite)
     }
 
     /// Whether each element is zero (false). PyTorch: `logical_not`.

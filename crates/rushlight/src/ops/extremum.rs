@@ -9,6 +9,7 @@ use crate::{Error, Result, Shape, Tensor};
 
 impl Tensor {
     /// Values and indices of the extreme along `dim`, which keeps size 1; outside the graph.
+    #[allow(clippy::bool_comparison)] // expanded for bool too, where false < true
     fn extreme(&self, op: &'static str, dim: usize, largest: bool) -> Result<(Tensor, Tensor)> {
         if self.dims()[dim] == 0 {
             let message = format!("dim {dim} of shape {} is empty: there is no largest or smallest", self.shape());

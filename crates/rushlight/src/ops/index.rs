@@ -27,6 +27,12 @@ fn checked(op: &'static str, index: &Tensor, dim: usize, size: usize) -> Result<
     Tensor::from_vec::<i64>(wrapped, index.shape())
 }
 
+/// Whether each place of `index` is the last to write where it does, in a target of `shape`.
+fn last_writes(dim: usize, index: &Tensor, shape: &Shape) -> Result<Tensor> {
+    let own = Tensor::from_vec((0..index.numel() as i64).collect(), index.shape())?;
+    Tensor::zeros(shape, DType::I64)?.scatter(dim, index, &own)?.gather(dim, index)?.eq(&own)
+}
+
 impl Tensor {
     /// The places of `dim` that a 1-d i64 `index` names, in its order. PyTorch: `index_select`.
     ///
@@ -48,7 +54,7 @@ impl Tensor {
     }
 
     /// Zeros with `n` places at `dim`, plus this at the places `index` names: the adjoint of index_select.
-    fn index_add_into(&self, dim: usize, index: &Tensor, n: usize) -> Result<Tensor> {
+    pub(super) fn index_add_into(&self, dim: usize, index: &Tensor, n: usize) -> Result<Tensor> {
         let op = "index_add";
         let shape = self.shape().with(dim, n);
         let (dy, (_, _, inner)) = (self.detach().packed()?, cut(&shape, dim, dim + 1));
@@ -126,7 +132,7 @@ impl Tensor {
         record("scatter", out, &[self, src], move |dy| {
             Ok([
                 when_tracked(&x, || dy.scatter(dim, &index, &Tensor::zeros(index.shape(), dy.dtype())?))?,
-                when_tracked(&s, || dy.gather(dim, &index))?,
+                when_tracked(&s, || last_writes(dim, &index, x.shape())?.where_cond(&dy.gather(dim, &index)?, 0.0))?,
             ])
         })
     }

@@ -88,7 +88,7 @@ impl Tensor {
     /// Pieces of the given sizes along `dim`, as views. PyTorch: `split(sizes, dim)`. Errors: another sum.
     pub fn split_sizes(&self, sizes: &[usize], dim: impl Dim) -> Result<Vec<Tensor>> {
         let dim = dim.index("split", self.shape())?;
-        if sizes.iter().sum::<usize>() != self.dims()[dim] {
+        if sizes.iter().try_fold(0usize, |a, &s| a.checked_add(s)) != Some(self.dims()[dim]) {
             let message = format!("sizes {sizes:?} do not add up to dim {dim} of shape {}", self.shape());
             return Err(Error::invalid("split", message));
         }
@@ -122,6 +122,7 @@ impl Tensor {
         let size = |d: usize| if d < lead { 1 } else { self.dims()[d - lead] };
         let apart: Shape = (0..times.rank()).flat_map(|d| [1, size(d)]).collect();
         let wide: Shape = (0..times.rank()).flat_map(|d| [times[d], size(d)]).collect();
+        wide.checked_numel("repeat")?;
         let merged: Shape = (0..times.rank()).map(|d| times[d] * size(d)).collect();
         self.reshape(apart)?.broadcast_to("repeat", &wide)?.reshape(merged)
     }
@@ -130,6 +131,7 @@ impl Tensor {
     pub fn repeat_interleave(&self, times: usize, dim: impl Dim) -> Result<Tensor> {
         let dim = dim.index("repeat_interleave", self.shape())?;
         let wide = self.shape().inserted(dim + 1, times);
+        wide.checked_numel("repeat_interleave")?;
         let merged = self.shape().with(dim, self.dims()[dim] * times);
         self.unsqueeze(dim + 1)?.broadcast_to("repeat_interleave", &wide)?.reshape(merged)
     }
@@ -141,7 +143,7 @@ impl Tensor {
         if n == 0 {
             return Ok(self.clone());
         }
-        let start = (-shift).rem_euclid(n as i64) as usize;
+        let start = shift.wrapping_neg().rem_euclid(n as i64) as usize;
         Tensor::cat(&[self.narrow(dim, start, n - start)?, self.narrow(dim, 0, start)?], dim)
     }
 
@@ -156,19 +158,19 @@ impl Tensor {
         let (mut x, mut shape, mut starts) = (self.clone(), self.shape().clone(), vec![0; self.rank()]);
         for (i, &(before, after)) in amounts.iter().enumerate() {
             let dim = self.rank() - 1 - i;
-            let n = self.dims()[dim] as i64;
-            let (cut_before, cut_after) = ((-before).max(0), (-after).max(0));
-            if n - cut_before - cut_after < 0 {
+            let cut = |amount: i64| amount.min(0).unsigned_abs() as usize;
+            let gone = cut(before).saturating_add(cut(after));
+            let Some(left) = self.dims()[dim].checked_sub(gone) else {
                 let message = format!("({before}, {after}) cuts more than dim {dim} of shape {}", self.shape());
                 return Err(Error::invalid(op, message));
-            }
-            let left = (n - cut_before - cut_after) as usize;
-            x = x.narrow(dim, cut_before as usize, left)?;
+            };
+            x = x.narrow(dim, cut(before), left)?;
             let sizes = before.max(0).checked_add(after.max(0)).and_then(|s| s.checked_add(left as i64));
             let size = sizes.ok_or_else(|| Error::invalid(op, "the padding overflows"))?;
             (shape, starts[dim]) = (shape.with(dim, size as usize), before.max(0) as usize);
         }
-        let (inner, starts) = (x.shape().clone(), starts);
+        shape.checked_numel(op)?;
+        let inner = x.shape().clone();
         let place = |l: Layout| (0..l.rank()).fold(l, |l, d| l.slice(d, starts[d], inner[d], 1));
         let to = place(Layout::contiguous(shape.clone()));
         let data = x.detach().packed()?;

@@ -3,9 +3,25 @@
 mod binary;
 mod cast;
 mod compare;
+mod conv;
+mod cross_entropy;
+mod cumulative;
+mod dropout;
+mod einsum;
+mod embedding;
 mod extremum;
 mod index;
 mod join;
+pub mod loss;
 mod matmul;
+mod norm;
+mod pool;
+mod product;
 mod reduce;
+mod softmax;
+mod sort;
 mod unary;
+
+pub use conv::{ConvOptions, ConvTransposeOptions};
+pub use einsum::einsum;
+pub use pool::{AvgPoolOptions, PoolOptions};

@@ -5,6 +5,7 @@
 use crate::autograd::{record, record_with_output};
 use crate::dtype::each_float;
 use crate::kernels::reduce::{self, Product, Sum, With};
+use crate::kernels::softmax;
 use crate::tensor::Dims;
 use crate::{DType, Error, Float, Result, Shape, Tensor};
 
@@ -185,16 +186,23 @@ impl Tensor {
 
     /// `ln Σ eˣ` over `dims`, without overflow: the soft max. Its gradient is softmax. PyTorch: `logsumexp`.
     pub fn logsumexp(&self, dims: impl Dims) -> Result<Tensor> {
-        float_only("logsumexp", self)?;
-        let dims = dims.indices("logsumexp", self.shape())?;
+        let op = "logsumexp";
+        float_only(op, self)?;
+        let dims = dims.indices(op, self.shape())?;
         let shape = dropped(self.shape(), &dims);
-        if self.numel() == 0 {
-            return self.sum(dims.to_vec())?.log();
-        }
-        // An infinite maximum would make ∞ − ∞; 0 does for such rows.
-        let max = self.detach().amax_keepdim(dims.to_vec())?;
-        let max = max.isfinite()?.where_cond(&max, 0.0)?;
-        self.sub(&max)?.exp()?.sum_keepdim(dims.to_vec())?.log()?.add(&max)?.reshape(shape)
+        let y = over_runs(self, &dims, |x, cut, shape| {
+            each_float!(op, x.dtype(), T => {
+                let x = x.slice::<T>(op)?;
+                Tensor::build(op, shape, |out: &mut [T]| softmax::logsumexp(x, cut, out))
+            })
+        })?;
+        let x = self.clone();
+        record_with_output(op, y, &[self], move |y: &Tensor, dy: &Tensor| {
+            // A row of −∞ has no largest element to send a gradient to: exp(−∞ − 0) is 0.
+            let y = y.eq(f64::NEG_INFINITY)?.where_cond(&y.zeros_like()?, y)?;
+            x.sub(&y)?.exp()?.mul(dy)
+        })?
+        .reshape(shape)
     }
 
     /// The p-norm `(Σ |x|ᵖ)^(1/p)` over `dims`; p may be ∞, −∞ or 0 (the count of nonzeros).
@@ -231,19 +239,8 @@ impl Tensor {
 
 /// Along the last dim, the product of all other elements: products of those before times products of those after.
 fn exclusive_product(rows: &Tensor) -> Result<Tensor> {
-    let n = rows.size(-1)?;
-    let one = rows.narrow(-1, 0, n.min(1))?.ones_like()?;
-    let mut before = vec![one.clone()];
-    let mut after = vec![one];
-    for i in 1..n {
-        before.push(before[i - 1].mul(&rows.narrow(-1, i - 1, 1)?)?);
-        after.push(after[i - 1].mul(&rows.narrow(-1, n - i, 1)?)?);
-    }
-    after.reverse();
-    if n == 0 {
-        return Ok(rows.clone());
-    }
-    Tensor::cat(&before, -1)?.mul(&Tensor::cat(&after, -1)?)
+    let last = rows.rank() - 1;
+    rows.exclusive_cumprod(last)?.mul(&rows.flip(last)?.exclusive_cumprod(last)?.flip(last)?)
 }
 
 pub(super) fn float_only(op: &'static str, x: &Tensor) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod algorithm;
 mod clip;
+pub mod flow;
 mod schedule;
 
 use std::collections::BTreeMap;

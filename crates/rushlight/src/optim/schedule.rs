@@ -18,7 +18,7 @@ pub enum Anneal {
 /// ```
 /// # use rushlight::optim::Schedule;
 /// let schedule = Schedule::Cosine { warmup: 10, total: 110, end: 0.0 };
-/// assert_eq!(schedule.factor(5), 0.6);
+/// assert_eq!(schedule.factor(4), 5.0 / 11.0);
 /// assert!((schedule.factor(60) - 0.5).abs() < 1e-12);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]

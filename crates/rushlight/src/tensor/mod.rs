@@ -3,6 +3,7 @@
 mod arg;
 mod create;
 mod dim;
+mod display;
 mod operators;
 mod view;
 

@@ -261,6 +261,8 @@ impl Tensor {
         }
         let windows: [Window; N] =
             std::array::from_fn(|d| Window { kernel: kernel[d], stride: stride[d], dilation: dilation[d] });
+        // Windows see an element many times: more elements than memory would be an overflow further on.
+        self.layout().windows(&windows).shape().checked_numel("windows")?;
         self.view_by("windows", Arc::new(move |l| l.windows(&windows)))
     }
 

@@ -1,0 +1,131 @@
+//! Losses, as functions. Cross-entropy is log-softmax and the negative log-likelihood of the right class.
+
+pub use crate::ops::cross_entropy::CrossEntropy;
+use crate::{Error, Result, Tensor};
+
+/// What becomes of the losses of the samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Reduction {
+    /// Their mean (weighted, where classes have weights).
+    #[default]
+    Mean,
+    /// Their sum.
+    Sum,
+    /// They stay apart.
+    None,
+}
+
+impl Reduction {
+    pub(super) fn apply(self, losses: Tensor) -> Result<Tensor> {
+        match self {
+            Reduction::Mean => losses.mean(..),
+            Reduction::Sum => losses.sum(..),
+            Reduction::None => Ok(losses),
+        }
+    }
+}
+
+/// Cross-entropy of logits and targets with the default options: see [`CrossEntropy`]. PyTorch: `F.cross_entropy`.
+pub fn cross_entropy(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
+    CrossEntropy::default().forward(logits, target)
+}
+
+/// The mean of `−log_p[target]`, for log-probabilities. PyTorch: `F.nll_loss`.
+pub fn nll_loss(log_p: &Tensor, target: &Tensor) -> Result<Tensor> {
+    CrossEntropy::default().forward_log(log_p, target)
+}
+
+/// `max(x, 0) − x·t + ln(1 + e^−|x|)`: stable at any logit. `pos_weight` multiplies the loss of positive targets,
+/// `weight` every loss; both broadcast. PyTorch: `F.binary_cross_entropy_with_logits`.
+pub fn binary_cross_entropy_with_logits(
+    logits: &Tensor,
+    target: &Tensor,
+    weight: Option<&Tensor>,
+    pos_weight: Option<&Tensor>,
+    reduction: Reduction,
+) -> Result<Tensor> {
+    same_shape("binary_cross_entropy_with_logits", logits, target)?;
+    // −t·ln σ(x) − (1 − t)·ln σ(−x), with ln σ(−x) = ln σ(x) − x.
+    let log_s = logits.log_sigmoid()?;
+    let positive = target.mul(&log_s)?;
+    let positive = match pos_weight {
+        Some(w) => positive.mul(w)?,
+        None => positive,
+    };
+    let negative = target.neg()?.add(1.0)?.mul(&log_s.sub(logits)?)?;
+    let losses = positive.add(&negative)?.neg()?;
+    reduction.apply(match weight {
+        Some(w) => losses.mul(w)?,
+        None => losses,
+    })
+}
+
+/// `−t·ln p − (1 − t)·ln(1 − p)`, the logarithms cut at −100 as PyTorch's. PyTorch: `F.binary_cross_entropy`.
+pub fn binary_cross_entropy(p: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
+    same_shape("binary_cross_entropy", p, target)?;
+    let log_p = p.log()?.clamp(-100.0, f64::INFINITY)?;
+    let log_q = p.neg()?.log1p()?.clamp(-100.0, f64::INFINITY)?;
+    reduction.apply(target.mul(&log_p)?.add(&target.neg()?.add(1.0)?.mul(&log_q)?)?.neg()?)
+}
+
+/// `(x − t)²`. PyTorch: `F.mse_loss`.
+pub fn mse_loss(x: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
+    same_shape("mse_loss", x, target)?;
+    reduction.apply(x.sub(target)?.square()?)
+}
+
+/// `|x − t|`. PyTorch: `F.l1_loss`.
+pub fn l1_loss(x: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
+    same_shape("l1_loss", x, target)?;
+    reduction.apply(x.sub(target)?.abs()?)
+}
+
+/// `d²/(2β)` where `d = |x − t| < β`, else `d − β/2`. PyTorch: `F.smooth_l1_loss`.
+pub fn smooth_l1_loss(x: &Tensor, target: &Tensor, beta: f64, reduction: Reduction) -> Result<Tensor> {
+    if beta == 0.0 {
+        return l1_loss(x, target, reduction);
+    }
+    if beta.is_nan() || beta < 0.0 {
+        return Err(Error::invalid("smooth_l1_loss", format!("beta is {beta}; expected 0 or more")));
+    }
+    huber_loss(x, target, beta, Reduction::None)?.div(beta).and_then(|l| reduction.apply(l))
+}
+
+/// `d²/2` where `d = |x − t| < δ`, else `δ (d − δ/2)`. PyTorch: `F.huber_loss`. Source: Huber 1964.
+pub fn huber_loss(x: &Tensor, target: &Tensor, delta: f64, reduction: Reduction) -> Result<Tensor> {
+    same_shape("huber_loss", x, target)?;
+    if delta.is_nan() || delta <= 0.0 {
+        return Err(Error::invalid("huber_loss", format!("delta is {delta}; expected more than 0")));
+    }
+    let d = x.sub(target)?.abs()?;
+    let (near, far) = (d.square()?.mul(0.5)?, d.sub(0.5 * delta)?.mul(delta)?);
+    reduction.apply(d.lt(delta)?.where_cond(&near, &far)?)
+}
+
+/// `t (ln t − x)` for log-probabilities `x`, where `t` is a probability or, with `log_target`, its logarithm.
+///
+/// `batch_mean` divides the sum by the number of rows, which is the divergence; [`Reduction::Mean`] divides by all
+/// elements, as PyTorch's default does. PyTorch: `F.kl_div`.
+pub fn kl_div(x: &Tensor, target: &Tensor, log_target: bool, batch_mean: bool, reduction: Reduction) -> Result<Tensor> {
+    same_shape("kl_div", x, target)?;
+    let losses = if log_target {
+        target.exp()?.mul(&target.sub(x)?)?
+    } else {
+        // t ln t is 0 at 0.
+        let some = target.gt(0.0)?;
+        let safe = some.where_cond(target, &Tensor::ones((), target.dtype())?)?;
+        target.mul(&safe.log()?)?.sub(&target.mul(x)?)?
+    };
+    if batch_mean {
+        return losses.sum(..)?.div(x.dims().first().copied().unwrap_or(1) as f64);
+    }
+    reduction.apply(losses)
+}
+
+fn same_shape(op: &'static str, x: &Tensor, target: &Tensor) -> Result<()> {
+    if x.shape() == target.shape() {
+        return Ok(());
+    }
+    // PyTorch only warns, and broadcasts: [N, 1] against [N] gives an N × N loss that nobody meant.
+    Err(Error::invalid(op, format!("input {} and target {} differ in shape", x.shape(), target.shape())))
+}
