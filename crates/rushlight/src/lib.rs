@@ -1,4 +1,28 @@
 //! Rushlight: a deep-learning library small enough to read and fast enough to use.
+//!
+//! A [`Tensor`] is an n-dimensional array of one [`DType`]. Operations are methods; on a tensor that came from one with
+//! [`Tensor::requires_grad`] they record how to differentiate them, and [`Tensor::backward`] returns the
+//! [`Gradients`]. Layers are in [`nn`], optimizers in [`optim`], losses in [`loss`], data sets in [`data`], files in [`io`].
+//!
+//! ```
+//! use rushlight::nn::{Layer, Linear, Module, Relu, Sequential};
+//! use rushlight::optim::{AdamW, Optimizer};
+//! use rushlight::{Tensor, loss, random};
+//!
+//! random::manual_seed(0);
+//! // Learn XOR.
+//! let x = Tensor::new([[0.0f32, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])?;
+//! let y = Tensor::new([0i64, 1, 1, 0])?;
+//! let mut model = Sequential::new().push(Linear::new(2, 16)?).push(Relu).push(Linear::new(16, 2)?);
+//! let mut optimizer = Optimizer::new(AdamW { lr: 0.05, ..AdamW::default() });
+//! for _ in 0..200 {
+//!     let loss = loss::cross_entropy(&model.forward(&x)?, &y)?;
+//!     let grads = loss.backward()?;
+//!     optimizer.step(&mut model, &grads)?;
+//! }
+//! assert_eq!(model.forward(&x)?.argmax(1)?.to_vec::<i64>()?, [0, 1, 1, 0]);
+//! # Ok::<(), rushlight::Error>(())
+//! ```
 
 // The derive macro names the library by its path.
 extern crate self as rushlight;

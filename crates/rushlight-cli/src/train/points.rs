@@ -16,7 +16,7 @@ pub struct Args {
     #[arg(long, default_value = "spiral")]
     set: PointSet,
     /// Points to learn from; as many fresh ones are tested on
-    #[arg(long, value_name = "N", default_value_t = 400)]
+    #[arg(long, value_name = "N", default_value_t = 800)]
     points: usize,
     /// Width of the two hidden layers
     #[arg(long, value_name = "N", default_value_t = 64)]

@@ -152,12 +152,17 @@ fn end_epoch(
         test_accuracy: test.accuracy(),
         seconds: place.seconds,
     })?;
-    bar.set_message(format!(
+    let line = format!(
         "loss {train_loss:.4}  accuracy {:.2}%  test loss {:.4}  accuracy {:.2}%",
         100.0 * train_accuracy,
         test.loss,
         100.0 * test.accuracy()
-    ));
+    );
+    if bar.is_hidden() {
+        // Not a terminal: a log of plain lines.
+        println!("epoch {:>2}/{}  {line}", place.epoch, run.config.epochs);
+    }
+    bar.set_message(line);
     bar.finish();
     *place = Progress { batch: 0, loss_sum: 0.0, right: 0, seen: 0, metrics: metrics.bytes, ..place.clone() };
     Ok(())

@@ -44,22 +44,26 @@ pub fn gradcheck(f: impl Fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor], opt
     compare(|x| f(x)?.to_f64_vec(), &inputs, output.numel(), &analytic, options, "gradient")
 }
 
-/// Checks second gradients: that the gradient of `f`, weighted by a fixed random cotangent, passes [`gradcheck`].
+/// Checks second gradients: that the gradient of `f`, as a function of its inputs and of a random cotangent, passes
+/// [`gradcheck`].
 ///
 /// PyTorch: `torch.autograd.gradgradcheck`.
 pub fn gradgradcheck(f: impl Fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor], options: GradCheck) -> Result<()> {
-    let inputs = prepare("gradgradcheck", inputs, options.perturb)?;
-    let cotangent = no_grad(|| f(&inputs))?.randn_like()?;
+    let mut inputs = prepare("gradgradcheck", inputs, options.perturb)?;
+    // The cotangent is an input too: a rule that loses its gradient by `dy` is found out.
+    let cotangent = no_grad(|| f(&inputs))?.randn_like()?.to_dtype(DType::F64)?.requires_grad()?;
+    inputs.push(cotangent);
     // All first gradients in one flat tensor, as a function of the inputs.
-    let first = |x: &[Tensor]| -> Result<Tensor> {
-        let x: Vec<Tensor> =
-            x.iter().map(|t| if t.is_tracked() { Ok(t.clone()) } else { t.requires_grad() }).collect::<Result<_>>()?;
-        let y = f(&x)?.mul(&cotangent)?.sum(..)?;
+    let first = |all: &[Tensor]| -> Result<Tensor> {
+        let leaf = |t: &Tensor| if t.is_tracked() { Ok(t.clone()) } else { t.requires_grad() };
+        let all: Vec<Tensor> = all.iter().map(leaf).collect::<Result<_>>()?;
+        let (x, cotangent) = all.split_at(all.len() - 1);
+        let y = f(x)?.mul(&cotangent[0])?.sum(..)?;
         let refs: Vec<&Tensor> = x.iter().collect();
         let grads = grad(&[&y], &refs, true)?;
         let flat = grads
             .into_iter()
-            .zip(&x)
+            .zip(x)
             .map(|(g, x)| g.map_or_else(|| x.zeros_like(), Ok)?.reshape(-1))
             .collect::<Result<Vec<_>>>()?;
         Tensor::cat(&flat, 0)

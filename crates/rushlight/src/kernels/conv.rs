@@ -27,6 +27,11 @@ use super::parallel;
 use crate::Result;
 use crate::dtype::Float;
 
+/// A limit of size; a small one in tests, so that small convolutions are cut into as many pieces.
+const fn limit(size: usize, in_tests: usize) -> usize {
+    if cfg!(test) { in_tests } else { size }
+}
+
 /// The sizes of a convolution. Those of one and two dims have leading sizes of 1 (padding 0).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConvShape {

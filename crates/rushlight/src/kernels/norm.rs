@@ -312,6 +312,23 @@ mod tests {
     }
 
     #[test]
+    fn threads_do_not_change_a_bit() {
+        let (rows, n) = (400, 300);
+        let ((x, _), (dy, _)) = (cast::<f32>(&random(rows * n, 1, 0.5)), cast::<f32>(&random(rows * n, 2, 0.0)));
+        let run = |threads: usize| {
+            crate::set_num_threads(threads).unwrap();
+            let (mut y, mut stats) = (vec![0f32; rows * n], vec![[0.0; 2]; rows]);
+            let (mut dw, mut db) = (vec![0f32; n], vec![0f32; n]);
+            layer_norm_forward(&x, n, (None, None), 1e-5, &mut y, &mut stats);
+            let mut dx = y.clone();
+            layer_norm_backward((&dy, &x), n, None, &stats, &mut dx, Some(&mut dw), Some(&mut db));
+            [y, dx, dw, db].concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+        };
+        assert!(run(1) == run(3));
+        crate::set_num_threads(0).unwrap();
+    }
+
+    #[test]
     fn nan_stays_in_its_row() {
         let mut x = vec![1f32, 2.0, 3.0, 4.0, 5.0, 7.0];
         x[1] = f32::NAN;

@@ -48,3 +48,45 @@ pub(crate) fn update<T: Float, const S: usize>(
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Real, bf16};
+
+    /// Momentum and a running square, as every algorithm has: against the same formula in f64, one step at a time.
+    fn check<T: Float>(n: usize, tolerance: f64) {
+        let value = |i: usize, k: usize| T::from_f64(((i * 7 + k * 3) % 11) as f64 / 4.0 - 1.0);
+        let mut slices: [Vec<T>; 3] = std::array::from_fn(|k| (0..n).map(|i| value(i, k)).collect());
+        let grad: Vec<T> = (0..n).map(|i| value(i, 5)).collect();
+        let mut expected: Vec<[f64; 3]> = (0..n).map(|i| [0, 1, 2].map(|k| value(i, k).to_f64())).collect();
+        for _ in 0..3 {
+            let [p, m, v] = &mut slices;
+            let (half, tenth) = (T::Compute::of(0.5), T::Compute::of(0.125));
+            update(p, &grad, [m, v], |p, g, [m, v]| {
+                let (m, v) = (m * half + g, v * half + g * g);
+                (p - tenth * m * v, [m, v])
+            });
+            for ([p, m, v], g) in expected.iter_mut().zip(&grad) {
+                let g = g.to_f64();
+                (*m, *v) = (*m * 0.5 + g, *v * 0.5 + g * g);
+                *p -= 0.125 * *m * *v;
+            }
+        }
+        for (i, e) in expected.iter().enumerate() {
+            for (k, &e) in e.iter().enumerate() {
+                let got = slices[k][i].to_f64();
+                assert!((got - e).abs() <= tolerance * (1.0 + e.abs()), "slice {k} at {i}: {got} for {e}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_element_and_state_is_updated_once() {
+        for n in [0, 1, 17, GRAIN, 2 * GRAIN + 5] {
+            check::<f64>(n, 1e-14);
+            check::<f32>(n, 1e-6);
+            check::<bf16>(n, 5e-2);
+        }
+    }
+}

@@ -361,7 +361,7 @@ mod tests {
     use crate::{bf16, f16};
 
     type Dims = (usize, usize, usize);
-    const DIMS: [Dims; 12] = [
+    const DIMS: [Dims; 13] = [
         (1, 1, 1),
         (5, 1, 1),
         (3, 7, 1),
@@ -371,6 +371,7 @@ mod tests {
         (1, 5, 300),
         (3, 6, 2),
         (2, 9, 515),
+        (3, 40, 700),
         (0, 3, 1),
         (3, 0, 1),
         (3, 0, 4),

@@ -1,12 +1,21 @@
 //! Cross-entropy: how many nats the right class is away from certain.
+//!
+//! ```text
+//! loss = −Σ q_c ln p_c,  dx_c = dy · (p_c Σ q − q_c)      q_c = w_c · ((1 − ε) · [c = t] + ε/C)
+//! ```
+//!
+//! with p the softmax of the logits x, t the target, w the class weights and ε the label smoothing. Logits `[N, C]` with
+//! classes as targets take one operation, which keeps no matrix of probabilities; others are log-softmax and a choice.
 
 use crate::autograd::{is_grad_enabled, record};
 use crate::dtype::each_float;
 use crate::kernels::cross_entropy::{self as kernel, Targets};
 use crate::ops::loss::Reduction;
-use crate::{DType, Error, Float, Result, Tensor};
+use crate::ops::reduce::float_only;
+use crate::storage::Buffer;
+use crate::{DType, Error, Float, Result, Shape, Tensor};
 
-/// The options of [`cross_entropy`] and [`nll_loss`]. PyTorch: `nn.CrossEntropyLoss`, `nn.NLLLoss`.
+/// The options of [`cross_entropy`](crate::loss::cross_entropy) and [`nll_loss`](crate::loss::nll_loss). PyTorch: `nn.CrossEntropyLoss`, `nn.NLLLoss`.
 ///
 /// ```
 /// # use rushlight::{Tensor, loss::CrossEntropy};
@@ -38,61 +47,29 @@ impl CrossEntropy {
     /// Of logits `[N, C]` or `[N, C, d…]` (or `[C]`), with i64 class targets `[N]`, `[N, d…]`, or with a float
     /// distribution over the classes in the shape of the logits.
     ///
-    /// Errors: a target outside `0..C`; shapes that do not fit.
+    /// `−Σ q_c ln softmax(x)_c` with `q_c = w_c · ((1 − ε) · [c = target] + ε/C)`, or with the given distribution in
+    /// place of `[c = target]`. The mean divides by the sum of `w_target` over what is not ignored (of a
+    /// distribution, by the number of samples); if all is ignored it is NaN, as in PyTorch.
+    ///
+    /// Errors: a target outside `0..C`; shapes that do not fit; a label smoothing outside [0, 1].
     pub fn forward(&self, logits: &Tensor, target: &Tensor) -> Result<Tensor> {
         let op = "cross_entropy";
-        if logits.rank() == 2 && target.dtype() == DType::I64 {
-            return self.rows(op, logits, target);
+        float_only(op, logits)?;
+        let dim = class_dim(op, logits)?;
+        if !(0.0..=1.0).contains(&self.label_smoothing) {
+            return Err(Error::invalid(op, format!("label smoothing {} is outside [0, 1]", self.label_smoothing)));
         }
-        let log_p = logits.log_softmax(class_dim(op, logits)?)?;
-        if target.dtype().is_float() { self.soft(op, &log_p, target) } else { self.hard(op, &log_p, target) }
+        if target.dtype().is_float() {
+            self.soft(op, &logits.log_softmax(dim)?, target)
+        } else {
+            self.hard(op, logits, target, true)
+        }
     }
 
-    /// The same of log-probabilities: no softmax is taken.
+    /// The same of log-probabilities: no softmax is taken, no label smoothed. PyTorch: `F.nll_loss`.
     pub fn forward_log(&self, log_p: &Tensor, target: &Tensor) -> Result<Tensor> {
-        self.hard("nll_loss", log_p, target)
-    }
-
-    /// `[N, C]` and `[N]`: the fused kernel, which keeps no matrix of probabilities.
-    fn rows(&self, op: &'static str, logits: &Tensor, target: &Tensor) -> Result<Tensor> {
-        let classes = logits.dims()[1];
-        self.check_targets(op, logits, target, 1)?;
-        let weight = match self.along_classes(op, logits)? {
-            Some(w) => Some(w.detach().packed()?),
-            None => None,
-        };
-        let (x, target) = (logits.detach().packed()?, target.packed()?);
-        let (ignore_index, label_smoothing) = (self.ignore_index, self.label_smoothing);
-        let mut lse = vec![0.0; target.numel()];
-        let losses = each_float!(op, x.dtype(), T => {
-            let weight = weight.as_ref().map(|w| w.slice::<T>(op)).transpose()?;
-            let of = Targets { targets: target.slice::<i64>(op)?, classes, weight, ignore_index, label_smoothing };
-            let x = x.slice::<T>(op)?;
-            Tensor::build(op, target.shape().clone(), |loss: &mut [T]| kernel::forward(x, of, loss, &mut lse))?
-        });
-        let (saved, labels, class_weight) = (logits.clone(), target.clone(), weight.clone());
-        let losses = record(op, losses, &[logits], move |dy| {
-            if is_grad_enabled() {
-                return composed_gradient(&saved, &labels, class_weight.as_ref(), ignore_index, label_smoothing, dy);
-            }
-            let (x, dy) = (saved.packed()?, dy.packed()?);
-            each_float!(op, x.dtype(), T => {
-                let weight = class_weight.as_ref().map(|w| w.slice::<T>(op)).transpose()?;
-                let of = Targets { targets: labels.slice::<i64>(op)?, classes, weight, ignore_index, label_smoothing };
-                let scale: Vec<_> = dy.slice::<T>(op)?.iter().map(|d| d.up()).collect();
-                let x_data = x.slice::<T>(op)?;
-                Tensor::build(op, x.shape().clone(), |dx: &mut [T]| kernel::backward(x_data, of, &lse, &scale, dx))
-            })
-        })?;
-        if self.reduction != Reduction::Mean {
-            return self.reduction.apply(losses);
-        }
-        let counts = target.ne(ignore_index)?.to_dtype(losses.dtype())?;
-        let weights = match &weight {
-            Some(w) => counts.mul(&picked(&w.reshape(classes)?, &target, ignore_index)?)?,
-            None => counts,
-        };
-        losses.sum(..)?.div(&weights.sum(..)?)
+        float_only("nll_loss", log_p)?;
+        CrossEntropy { label_smoothing: 0.0, ..self.clone() }.hard("nll_loss", log_p, target, false)
     }
 
     fn soft(&self, op: &'static str, log_p: &Tensor, target: &Tensor) -> Result<Tensor> {
@@ -102,81 +79,99 @@ impl CrossEntropy {
         }
         let dim = class_dim(op, log_p)?;
         let classes = log_p.dims()[dim];
-        let smooth = target.mul(1.0 - self.label_smoothing)?.add(self.label_smoothing / classes as f64)?;
-        let weighted = match self.along_classes(op, log_p)? {
-            Some(w) => smooth.mul(&w)?,
-            None => smooth,
-        };
-        let losses = weighted.mul(log_p)?.sum(dim)?.neg()?;
-        match self.reduction {
-            // The mean is over samples, whatever the weights.
-            Reduction::Mean => losses.sum(..)?.div(losses.numel() as f64),
-            other => other.apply(losses),
+        let mut q = target.mul(1.0 - self.label_smoothing)?.add(self.label_smoothing / classes as f64)?;
+        if let Some(w) = self.class_weights(op, log_p)? {
+            q = q.mul(&along(&w, log_p, dim)?)?;
         }
+        let losses = q.mul(log_p)?.sum(dim)?.neg()?;
+        // The mean is over samples, whatever the weights.
+        self.reduction.apply(losses)
     }
 
-    fn hard(&self, op: &'static str, log_p: &Tensor, target: &Tensor) -> Result<Tensor> {
-        let dim = class_dim(op, log_p)?;
-        self.check_targets(op, log_p, target, dim)?;
-        let classes = log_p.dims()[dim];
+    /// `x` is logits, or log-probabilities.
+    fn hard(&self, op: &'static str, x: &Tensor, target: &Tensor, logits: bool) -> Result<Tensor> {
+        let dim = class_dim(op, x)?;
+        let classes = x.dims()[dim];
+        let weight = self.class_weights(op, x)?;
+        let target = self.class_targets(op, x, dim, target)?;
         let counts = target.ne(self.ignore_index)?;
-        // An ignored target may be no class at all; it is looked up as class 0, and its loss is then set to 0.
-        let index = counts.where_cond(target, &Tensor::zeros((), DType::I64)?)?.unsqueeze(dim)?;
-        let zero = Tensor::zeros((), log_p.dtype())?;
-        let picked = log_p.gather(dim, &index)?.squeeze(dim)?.neg()?;
-        let weights = match &self.weight {
-            Some(w) => w.to_dtype(log_p.dtype())?.index_select(0, &index.reshape(-1)?)?.reshape(target.shape())?,
-            None => picked.ones_like()?,
+        let zero = Tensor::zeros((), x.dtype())?;
+        // An ignored target may be no class at all; it is looked up as class 0, and what comes of that is set to 0.
+        let class = counts.where_cond(&target, &Tensor::zeros((), DType::I64)?)?;
+        let weights = match &weight {
+            Some(w) => {
+                let w = w.index_select(0, &class.reshape(class.numel())?)?.reshape(target.shape())?;
+                Some(counts.where_cond(&w, &zero)?)
+            }
+            None => None,
         };
-        let weights = counts.where_cond(&weights, &zero)?;
-        let mut losses = counts.where_cond(&picked.mul(&weights)?, &zero)?;
-        if self.label_smoothing > 0.0 {
-            let all = match self.along_classes(op, log_p)? {
-                Some(w) => log_p.mul(&w)?.sum(dim)?,
-                None => log_p.sum(dim)?,
-            };
-            let spread = counts.where_cond(&all.neg()?, &zero)?;
-            let part = self.label_smoothing / classes as f64;
-            losses = losses.mul(1.0 - self.label_smoothing)?.add(&spread.mul(part)?)?;
+        let constant = weight.as_ref().is_none_or(|w| !w.is_tracked());
+        let losses = if logits && constant && x.rank() == 2 {
+            let (ignore_index, label_smoothing) = (self.ignore_index, self.label_smoothing);
+            let weight = weight.map(|w| w.packed()).transpose()?;
+            Rows { targets: target, weight, classes, ignore_index, label_smoothing }.losses(x)?
+        } else {
+            let log_p = if logits { x.log_softmax(dim)? } else { x.clone() };
+            let mut losses = log_p.gather(dim, &class.unsqueeze(dim)?)?.squeeze(dim)?.neg()?;
+            if let Some(weights) = &weights {
+                losses = losses.mul(weights)?;
+            }
+            if self.label_smoothing > 0.0 {
+                let all = match &weight {
+                    Some(w) => log_p.mul(&along(w, x, dim)?)?.sum(dim)?,
+                    None => log_p.sum(dim)?,
+                };
+                let even = self.label_smoothing / classes as f64;
+                losses = losses.mul(1.0 - self.label_smoothing)?.sub(&all.mul(even)?)?;
+            }
+            counts.where_cond(&losses, &zero)?
+        };
+        if self.reduction != Reduction::Mean {
+            return self.reduction.apply(losses);
         }
-        match self.reduction {
-            Reduction::Mean => losses.sum(..)?.div(&weights.sum(..)?),
-            other => other.apply(losses),
-        }
+        // A sum over many samples is more than an f16 holds.
+        let wide = if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let sum = losses.to_dtype(wide)?.sum(..)?;
+        let mean = match weights {
+            Some(weights) => sum.div(&weights.to_dtype(wide)?.sum(..)?)?,
+            None => sum.div(counts.sum(..)?.item::<f64>()?)?,
+        };
+        mean.to_dtype(x.dtype())
     }
 
-    /// i64, of the outputs' shape without the classes, each a class or ignored.
-    fn check_targets(&self, op: &'static str, log_p: &Tensor, target: &Tensor, dim: usize) -> Result<()> {
-        let classes = log_p.dims()[dim];
-        if target.dtype() != DType::I64 || *target.shape() != log_p.shape().without(dim) {
-            let message = format!(
-                "targets of shape {} and dtype {} for outputs of shape {}; expected i64 of shape {}",
-                target.shape(),
-                target.dtype(),
-                log_p.shape(),
-                log_p.shape().without(dim)
-            );
-            return Err(Error::invalid(op, message));
+    /// The targets, contiguous, each a class or `ignore_index`.
+    fn class_targets(&self, op: &'static str, x: &Tensor, dim: usize, target: &Tensor) -> Result<Tensor> {
+        let shape = x.shape().without(dim);
+        if target.dtype() != DType::I64 || *target.shape() != shape {
+            let (got, dtype) = (target.shape(), target.dtype());
+            let message = format!("targets of shape {got} and dtype {dtype} for outputs of shape {}", x.shape());
+            return Err(Error::invalid(op, format!("{message}; expected i64 of shape {shape}")));
         }
-        let targets = target.to_vec::<i64>()?;
+        let (target, classes) = (target.packed()?, x.dims()[dim]);
         let bad = |t: &i64| *t != self.ignore_index && (*t < 0 || *t >= classes as i64);
-        if let Some(i) = targets.iter().position(bad) {
-            return Err(Error::invalid(op, format!("target {} at {i} is outside the {classes} classes", targets[i])));
+        let values = target.slice::<i64>(op)?;
+        match values.iter().position(bad) {
+            Some(i) => {
+                Err(Error::invalid(op, format!("target {} at index {i} is outside the {classes} classes", values[i])))
+            }
+            None => Ok(target),
         }
-        Ok(())
     }
 
-    /// The class weights, shaped to multiply the outputs.
-    fn along_classes(&self, op: &'static str, log_p: &Tensor) -> Result<Option<Tensor>> {
+    /// The class weights `[C]` as the dtype of the outputs.
+    fn class_weights(&self, op: &'static str, x: &Tensor) -> Result<Option<Tensor>> {
         let Some(w) = &self.weight else { return Ok(None) };
-        let dim = class_dim(op, log_p)?;
-        if w.dims() != [log_p.dims()[dim]] {
-            let message = format!("class weights of shape {} for {} classes", w.shape(), log_p.dims()[dim]);
-            return Err(Error::invalid(op, message));
+        let classes = x.dims()[class_dim(op, x)?];
+        if w.dims() != [classes] {
+            return Err(Error::invalid(op, format!("class weights of shape {} for {classes} classes", w.shape())));
         }
-        let shape: Vec<usize> = (0..log_p.rank()).map(|d| if d == dim { w.numel() } else { 1 }).collect();
-        w.to_dtype(log_p.dtype())?.reshape(shape).map(Some)
+        w.to_dtype(x.dtype()).map(Some)
     }
+}
+
+/// `[C]` shaped to multiply outputs with the classes at `dim`.
+fn along(w: &Tensor, x: &Tensor, dim: usize) -> Result<Tensor> {
+    w.reshape((0..x.rank()).map(|d| if d == dim { w.numel() } else { 1 }).collect::<Shape>())
 }
 
 /// The classes are dim 1, or the only dim.
@@ -188,34 +183,69 @@ fn class_dim(op: &'static str, x: &Tensor) -> Result<usize> {
     }
 }
 
-/// `values[target]`, that of class 0 where the target is ignored.
-fn picked(values: &Tensor, target: &Tensor, ignore_index: i64) -> Result<Tensor> {
-    let index = target.ne(ignore_index)?.where_cond(target, &Tensor::zeros((), DType::I64)?)?;
-    values.index_select(0, &index)
+/// What the loss is made of beside the logits; all of it constant, and checked.
+struct Rows {
+    /// i64 `[N]`, contiguous, each a class or `ignore_index`.
+    targets: Tensor,
+    /// `[C]`, contiguous, of the dtype of the logits.
+    weight: Option<Tensor>,
+    classes: usize,
+    ignore_index: i64,
+    label_smoothing: f64,
 }
 
-/// The gradient of the losses of the rows in tensor operations:
-/// `dx = dy · [(1 − ε) w_t (p − hot) + ε/C (p Σw − w)]`, 0 where the target is ignored.
-fn composed_gradient(
-    logits: &Tensor,
-    target: &Tensor,
-    weight: Option<&Tensor>,
-    ignore_index: i64,
-    smoothing: f64,
-    dy: &Tensor,
-) -> Result<Tensor> {
-    let (classes, dtype) = (logits.dims()[1], logits.dtype());
-    let p = logits.softmax(1)?;
-    let ones = Tensor::ones(classes, dtype)?;
-    let w = weight.map_or(Ok(ones), |w| w.reshape(classes))?;
-    let counts = target.ne(ignore_index)?;
-    let index = counts.where_cond(target, &Tensor::zeros((), DType::I64)?)?;
-    let hot = index.one_hot(classes)?.to_dtype(dtype)?;
-    let factor = picked(&w, target, ignore_index)?.mul(1.0 - smoothing)?.unsqueeze(1)?;
-    let mut slope = p.sub(&hot)?.mul(&factor)?;
-    if smoothing > 0.0 {
-        let shared = p.mul(&w.sum(..)?)?.sub(&w)?.mul(smoothing / classes as f64)?;
-        slope = slope.add(&shared)?;
+const OP: &str = "cross_entropy";
+
+impl Rows {
+    fn data<T: Float>(&self) -> Result<Targets<'_, T>> {
+        Ok(Targets {
+            targets: self.targets.slice::<i64>(OP)?,
+            classes: self.classes,
+            weight: self.weight.as_ref().map(|w| w.slice::<T>(OP)).transpose()?,
+            ignore_index: self.ignore_index,
+            label_smoothing: self.label_smoothing,
+        })
     }
-    counts.unsqueeze(1)?.where_cond(&slope.mul(&dy.unsqueeze(1)?)?, 0.0)
+
+    /// The loss of each row.
+    fn losses(self, logits: &Tensor) -> Result<Tensor> {
+        let x = logits.detach().packed()?;
+        let (losses, lse) = each_float!(OP, x.dtype(), T => {
+            let (x, of) = (x.slice::<T>(OP)?, self.data::<T>()?);
+            let mut lse = Buffer::<f64>::try_scratch(self.targets.numel(), OP)?;
+            let losses = Tensor::build(OP, self.targets.shape().clone(), |losses: &mut [T]| {
+                kernel::forward(x, of, losses, &mut lse);
+            })?;
+            (losses, Tensor::from_buffer(lse, self.targets.shape().clone()))
+        });
+        let x = logits.clone();
+        record(OP, losses, &[logits], move |dy| {
+            if is_grad_enabled() {
+                return self.rule(&x, dy);
+            }
+            let x = x.detach().packed()?;
+            each_float!(OP, x.dtype(), T => {
+                type C = <T as Float>::Compute;
+                let scale = dy.to_dtype(<C as crate::Element>::DTYPE)?.packed()?;
+                let (scale, lse) = (scale.slice::<C>(OP)?, lse.slice::<f64>(OP)?);
+                let (logits, of) = (x.slice::<T>(OP)?, self.data::<T>()?);
+                Tensor::build(OP, x.shape().clone(), |dx: &mut [T]| {
+                    kernel::backward(logits, of, lse, scale, dx);
+                })
+            })
+        })
+    }
+
+    /// `dx = dy · (p Σ q − q)`
+    fn rule(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        let counts = self.targets.ne(self.ignore_index)?;
+        let class = counts.where_cond(&self.targets, &Tensor::zeros((), DType::I64)?)?;
+        let even = self.label_smoothing / self.classes as f64;
+        let mut q = class.one_hot(self.classes)?.to_dtype(x.dtype())?.mul(1.0 - self.label_smoothing)?.add(even)?;
+        if let Some(w) = &self.weight {
+            q = q.mul(w)?;
+        }
+        let dx = x.softmax(1)?.mul(&q.sum_keepdim(1)?)?.sub(&q)?.mul(&dy.unsqueeze(1)?)?;
+        counts.unsqueeze(1)?.where_cond(&dx, 0.0)
+    }
 }

@@ -1,6 +1,9 @@
 //! Losses, as functions. Cross-entropy is log-softmax and the negative log-likelihood of the right class.
 
+use crate::autograd::record;
+use crate::ops::binary::when_tracked;
 pub use crate::ops::cross_entropy::CrossEntropy;
+use crate::ops::reduce::float_only;
 use crate::{Error, Result, Tensor};
 
 /// What becomes of the losses of the samples.
@@ -60,12 +63,30 @@ pub fn binary_cross_entropy_with_logits(
     })
 }
 
-/// `−t·ln p − (1 − t)·ln(1 − p)`, the logarithms cut at −100 as PyTorch's. PyTorch: `F.binary_cross_entropy`.
+/// `−t·ln p − (1 − t)·ln(1 − p)`, the logarithms cut at −100; `dp = (p − t) / max(p (1 − p), 1e-12) · dy`, both as
+/// PyTorch's. PyTorch: `F.binary_cross_entropy`. Errors: a `p` outside [0, 1].
 pub fn binary_cross_entropy(p: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
-    same_shape("binary_cross_entropy", p, target)?;
-    let log_p = p.log()?.clamp(-100.0, f64::INFINITY)?;
-    let log_q = p.neg()?.log1p()?.clamp(-100.0, f64::INFINITY)?;
-    reduction.apply(target.mul(&log_p)?.add(&target.neg()?.add(1.0)?.mul(&log_q)?)?.neg()?)
+    let op = "binary_cross_entropy";
+    float_only(op, p)?;
+    same_shape(op, p, target)?;
+    if let Some(bad) = p.to_f64_vec()?.into_iter().find(|p| !(0.0..=1.0).contains(p)) {
+        return Err(Error::invalid(op, format!("{bad} is no probability; for logits use {op}_with_logits")));
+    }
+    let target = target.to_dtype(p.dtype())?;
+    let log_p = |p: &Tensor| p.log()?.clamp(-100.0, f64::INFINITY);
+    let log_q = |p: &Tensor| p.neg()?.log1p()?.clamp(-100.0, f64::INFINITY);
+    let (p0, t0) = (p.detach(), target.detach());
+    let losses = t0.mul(&log_p(&p0)?)?.add(&t0.neg()?.add(1.0)?.mul(&log_q(&p0)?)?)?.neg()?;
+    let (p0, t0) = (p.clone(), target.clone());
+    let losses = record(op, losses, &[p, &target], move |dy| {
+        // By operations on their own, the cut logarithm of 0 would give 0 · ∞.
+        let dp = when_tracked(&p0, || {
+            let spread = p0.mul(&p0.neg()?.add(1.0)?)?.clamp(1e-12, f64::INFINITY)?;
+            dy.mul(&p0.sub(&t0)?.div(&spread)?)
+        })?;
+        Ok([dp, when_tracked(&t0, || dy.mul(&log_q(&p0)?.sub(&log_p(&p0)?)?))?])
+    })?;
+    reduction.apply(losses)
 }
 
 /// `(x − t)²`. PyTorch: `F.mse_loss`.
@@ -91,15 +112,23 @@ pub fn smooth_l1_loss(x: &Tensor, target: &Tensor, beta: f64, reduction: Reducti
     huber_loss(x, target, beta, Reduction::None)?.div(beta).and_then(|l| reduction.apply(l))
 }
 
-/// `d²/2` where `d = |x − t| < δ`, else `δ (d − δ/2)`. PyTorch: `F.huber_loss`. Source: Huber 1964.
+/// `d²/2` where `d = |x − t| < δ`, else `δ (d − δ/2)`; `dx = clamp(x − t, −δ, δ) · dy`. PyTorch: `F.huber_loss`. Source: Huber 1964.
 pub fn huber_loss(x: &Tensor, target: &Tensor, delta: f64, reduction: Reduction) -> Result<Tensor> {
     same_shape("huber_loss", x, target)?;
     if delta.is_nan() || delta <= 0.0 {
         return Err(Error::invalid("huber_loss", format!("delta is {delta}; expected more than 0")));
     }
-    let d = x.sub(target)?.abs()?;
+    float_only("huber_loss", x)?;
+    let target = target.to_dtype(x.dtype())?;
+    let d = x.detach().sub(target.detach())?.abs()?;
     let (near, far) = (d.square()?.mul(0.5)?, d.sub(0.5 * delta)?.mul(delta)?);
-    reduction.apply(d.lt(delta)?.where_cond(&near, &far)?)
+    let losses = d.lt(delta)?.where_cond(&near, &far)?;
+    let (x0, t0) = (x.clone(), target.clone());
+    let losses = record("huber_loss", losses, &[x, &target], move |dy| {
+        let dx = x0.sub(&t0)?.clamp(-delta, delta)?.mul(dy)?;
+        Ok([Some(dx.clone()), when_tracked(&t0, || dx.neg())?])
+    })?;
+    reduction.apply(losses)
 }
 
 /// `t (ln t − x)` for log-probabilities `x`, where `t` is a probability or, with `log_target`, its logarithm.

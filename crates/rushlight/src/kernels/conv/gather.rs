@@ -9,10 +9,10 @@
 
 use std::ops::Range;
 
-use super::ConvShape;
 use super::axis::{self, Axis, Class};
 use super::plain::Plain;
 use super::tile::{self, Operands, Step, Tiled, lanes};
+use super::{ConvShape, limit};
 use crate::Result;
 use crate::dtype::Float;
 use crate::kernels::parallel;
@@ -20,15 +20,15 @@ use crate::kernels::turn::{Grid, turn};
 use crate::storage::Buffer;
 
 /// Elements a slab should have at most: a quarter of a MiB of f32, for the cache.
-const SLAB: usize = 1 << 16;
+const SLAB: usize = limit(1 << 16, 1 << 8);
 /// Multiply-adds below which a sample is not cut further.
-const TASK: usize = 1 << 18;
+const TASK: usize = limit(1 << 18, 1 << 8);
 /// Pieces that work is cut into, if it is large enough.
 const PIECES: usize = 32;
 /// Positions whose sums are turned at a time.
-const POSITIONS: usize = 48;
+const POSITIONS: usize = limit(48, 8);
 /// Sums along rows that are held at a time.
-const SUMS: usize = 1 << 12;
+const SUMS: usize = limit(1 << 12, 1 << 7);
 
 /// Channels of a group, and their stride in the weights.
 #[derive(Clone, Copy)]

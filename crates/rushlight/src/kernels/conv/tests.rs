@@ -42,7 +42,7 @@ impl Rng {
             s.dilation[d] = self.pick([1, 1, 2, 3]);
             let reach = s.dilation[d] * (s.kernel[d] - 1) + 1;
             let least = reach.saturating_sub(2 * s.padding[d]);
-            s.input[d] = least + self.below(if d == 2 && dims < 3 { 40 } else { 6 });
+            s.input[d] = least + self.below(if dims == 1 { 90 } else { [3, 6, 22][d] });
             s.output[d] = (s.input[d] + 2 * s.padding[d] - reach) / s.stride[d] + 1;
         }
         s
@@ -141,13 +141,13 @@ impl<T: MatMul + Float<Compute: Tiled>> Case<T> {
 #[test]
 fn the_three_kernels_are_the_naive_sums() {
     let mut rng = Rng(5);
-    for _ in 0..250 {
+    for i in 0..120 {
         let s = rng.shape();
-        Case::<f32>::new(&mut rng, s).check();
-        Case::<f64>::new(&mut rng, s).check();
-        if s.dy_is_small() {
-            Case::<bf16>::new(&mut rng, s).check();
-            Case::<f16>::new(&mut rng, s).check();
+        match i % 6 {
+            0 | 1 => Case::<f64>::new(&mut rng, s).check(),
+            2 if s.dy_is_small() => Case::<f16>::new(&mut rng, s).check(),
+            3 => Case::<bf16>::new(&mut rng, s).check(),
+            _ => Case::<f32>::new(&mut rng, s).check(),
         }
     }
 }
@@ -179,18 +179,15 @@ fn two_dims(batch: usize, c_in: usize, size: [usize; 2], c_out: usize, kernel: u
 }
 
 #[test]
-fn shapes_that_are_cut_into_pieces() {
+fn many_channels_or_groups_are_right() {
     let mut rng = Rng(11);
-    let one_dim = two_dims(2, 40, [1, 3000], 40, 5, 2);
     for s in [
-        two_dims(1, 64, [40, 60], 70, 3, 1),
-        two_dims(2, 3, [61, 75], 33, 7, 2),
-        two_dims(1, 1, [90, 130], 40, 3, 1),
-        two_dims(2, 130, [9, 11], 140, 3, 2),
-        two_dims(40, 5, [6, 7], 24, 1, 1),
-        ConvShape { groups: 30, ..two_dims(3, 30, [33, 47], 60, 5, 1) },
-        ConvShape { groups: 30, ..two_dims(3, 30, [33, 47], 30, 3, 2) },
-        ConvShape { kernel: [1, 1, 5], stride: [1, 1, 2], padding: [0, 0, 2], ..one_dim },
+        two_dims(1, 70, [4, 5], 135, 3, 1),
+        two_dims(2, 3, [13, 20], 33, 7, 2),
+        two_dims(1, 1, [9, 70], 40, 3, 1),
+        two_dims(9, 5, [6, 7], 24, 1, 1),
+        ConvShape { groups: 30, ..two_dims(3, 30, [6, 9], 60, 5, 1) },
+        ConvShape { groups: 30, ..two_dims(3, 30, [6, 19], 30, 3, 2) },
     ] {
         Case::<f32>::new(&mut rng, s).check();
     }
@@ -200,11 +197,11 @@ fn shapes_that_are_cut_into_pieces() {
 fn the_thread_count_changes_no_bit() {
     let mut rng = Rng(13);
     for s in [
-        two_dims(5, 33, [20, 24], 40, 3, 1),
-        two_dims(1, 40, [50, 54], 70, 3, 2),
-        two_dims(20, 1, [28, 28], 32, 3, 1),
-        two_dims(20, 40, [20, 20], 40, 1, 1),
-        ConvShape { groups: 20, ..two_dims(7, 20, [30, 31], 20, 3, 1) },
+        two_dims(3, 17, [9, 14], 20, 3, 1),
+        two_dims(1, 20, [14, 15], 70, 3, 2),
+        two_dims(5, 1, [10, 28], 32, 3, 1),
+        two_dims(9, 10, [20, 20], 10, 1, 1),
+        ConvShape { groups: 20, ..two_dims(3, 20, [8, 31], 20, 3, 1) },
     ] {
         let mut case = Case::<f32>::new(&mut rng, s);
         for x in case.x.iter_mut().chain(&mut case.w).chain(&mut case.dy) {

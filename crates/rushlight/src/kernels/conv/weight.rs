@@ -7,10 +7,10 @@
 
 use std::ops::Range;
 
-use super::ConvShape;
 use super::axis::{self, Axis};
 use super::plain::Plain;
 use super::tile::{self, Operands, Rows, Step, Tiled, lanes};
+use super::{ConvShape, limit};
 use crate::Result;
 use crate::dtype::{Float, Real};
 use crate::kernels::parallel;
@@ -18,16 +18,16 @@ use crate::kernels::turn::{Grid, turn};
 use crate::storage::Buffer;
 
 /// Elements that a piece's slab, and its dy turned, should have at most, for the cache.
-const SLAB: usize = 1 << 16;
-const TURNED: usize = 1 << 15;
+const SLAB: usize = limit(1 << 16, 1 << 8);
+const TURNED: usize = limit(1 << 15, 1 << 8);
 /// Tasks wanted, as far as a task keeps so many places that adding its sums is little, and so many multiply-adds.
 const TASKS: usize = 32;
-const PLACES: usize = 256;
-const WORK: usize = 1 << 19;
+const PLACES: usize = limit(256, 4);
+const WORK: usize = limit(1 << 19, 1 << 8);
 /// Output channels of a group from which on tiles cost less than inner products.
 const TILED: usize = 5;
 /// Taps whose sums are turned back at a time.
-const TAPS: usize = 48;
+const TAPS: usize = limit(48, 8);
 
 /// Writes `dw` `[c_out, c_in / groups, kernel]`.
 pub(super) fn run<T>(s: &ConvShape, x: &[T], dy: &[T], dw: &mut [T]) -> Result<()>

@@ -186,7 +186,9 @@ mod tests {
             ([1, 1, 1], [2, 2, 2]),
             ([1, 4, 4], [1, 0, 2]),
         ];
-        for (planes, (input, output)) in sizes.into_iter().enumerate() {
+        // The last has more than one task.
+        let large = (40, ([1, 50, 40], [1, 2, 1]));
+        for (planes, (input, output)) in sizes.into_iter().enumerate().chain([large]) {
             let (n, m) = (planes * size(input), planes * size(output));
             let mut x = random(n, 3);
             let mut out = vec![0f64; m];

@@ -211,6 +211,25 @@ mod tests {
     }
 
     #[test]
+    fn counts_padding_but_not_what_lies_beyond() {
+        // torch.nn.functional.avg_pool1d(torch.arange(1., 7)[None], 3, stride=2, padding=1, ceil_mode=True)
+        let s = PoolShape {
+            planes: 1,
+            input: [1, 1, 6],
+            output: [1, 1, 4],
+            kernel: [1, 1, 3],
+            stride: [1, 1, 2],
+            padding: [0, 0, 1],
+            dilation: [1; 3],
+        };
+        let mut out = [0f32; 4];
+        avg_forward(&s, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &mut out, true, None);
+        assert_eq!(out, [1.0, 3.0, 5.0, 3.0]);
+        avg_forward(&s, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &mut out, false, None);
+        assert_eq!(out, [1.5, 3.0, 5.0, 6.0]);
+    }
+
+    #[test]
     fn nan_and_infinity_stay() {
         let s = PoolShape {
             planes: 1,

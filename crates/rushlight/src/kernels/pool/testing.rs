@@ -78,5 +78,11 @@ pub fn cases() -> Vec<(PoolShape, Vec<f64>)> {
         let s = PoolShape { planes: 3, input, output, kernel, stride, padding: [0; 3], dilation: [1; 3] };
         cases.push((s, random(s.planes * s.in_size(), i as u64)));
     }
+    // More than one task each, which begin within a plane.
+    for (planes, kernel, padding) in [(5, [1, 3, 3], [0, 1, 1]), (6, [1, 2, 2], [0; 3])] {
+        let (input, output) = ([1, 80, 90], [1, 40, 45]);
+        let s = PoolShape { planes, input, output, kernel, stride: [1, 2, 2], padding, dilation: [1; 3] };
+        cases.push((s, random(s.planes * s.in_size(), 8)));
+    }
     cases
 }
