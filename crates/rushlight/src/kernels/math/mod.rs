@@ -1,12 +1,13 @@
 //! Scalar functions of f32 and f64, as the kernels call them.
 //!
 //! The f32 functions are written here, without branches or tables, so that a loop over them becomes vector code inside
-//! [`dispatch`](super::simd::dispatch): 0.3 to 0.6 ns an element with AVX-512 where a call of the C library takes 3.
-//! Each is within 2 units in the last place for every f32 (`accuracy.rs` holds each to its own bound).
+//! [`dispatch`](super::simd::dispatch): 0.3 to 0.7 ns an element with AVX-512 (sin and cos 1.6), where a call of the C
+//! library takes 2.5 to 3. Each is within 2 units in the last place for every f32 (`accuracy.rs` has their bounds).
+//! A loop gains from it only if all of it is inlined: write `for`, since `for_each` with a large closure is a call.
 //!
-//! They multiply and then add where they could fuse the two: on a processor without FMA a fused `mul_add` is a call
-//! that costs ten times the rest, and unfused the bits are the same on every processor. It costs a third of the speed
-//! with AVX-512 (exp 0.34 against 0.24 ns), less than the memory these loops wait for.
+//! They multiply and then add where they could fuse the two. On a processor without FMA a fused `mul_add` is a call
+//! (exp 18 ns instead of 1), and unfused the bits are the same on every processor. With AVX-512 it costs exp 0.34
+//! instead of 0.24 ns.
 //!
 //! The polynomials are minimax fits of the relative error of the result (Remez exchange), rounded to f32 one
 //! coefficient at a time with the rest fitted again. The f64 functions are the C library's.
