@@ -15,6 +15,7 @@
 
 use std::cell::RefCell;
 
+use crate::kernels::math::{Functions, sin_cos_turns};
 use crate::kernels::random::{fill, philox};
 use crate::{DType, Element, Float, Real};
 
@@ -38,11 +39,36 @@ fn unit64(low: u32, high: u32) -> f64 {
 }
 
 /// Two independent normal numbers from two uniform ones. Source: Box & Muller 1958.
+///
+/// All 32 bits go into the radius, so that the tail reaches 6.7 σ.
 #[inline(always)]
-fn normal_pair<C: Real>(u: C, v: C) -> [C; 2] {
-    let r = (C::of(-2.0) * (C::ONE - u).ln()).sqrt();
-    let angle = C::of(std::f64::consts::TAU) * v;
-    [r * angle.cos(), r * angle.sin()]
+fn normal_pair32(u: u32, v: u32) -> [f32; 2] {
+    let u = (u as f32 + 0.5) * (1.0 / (1u64 << 32) as f32);
+    let r = (-2.0 * Functions::ln(u)).sqrt();
+    let [sin, cos] = sin_cos_turns(unit32(v));
+    [r * cos, r * sin]
+}
+
+/// As [`normal_pair32`], for u and v in [0, 1).
+#[inline(always)]
+fn normal_pair64(u: f64, v: f64) -> [f64; 2] {
+    let r = (-2.0 * (1.0 - u).ln()).sqrt();
+    let (sin, cos) = (std::f64::consts::TAU * v).sin_cos();
+    [r * cos, r * sin]
+}
+
+/// The largest number below `high`.
+fn below_high<T: Float>(high: T) -> T {
+    let x = high.to_f64();
+    let mut step = (x.abs() * 2f64.powi(-54)).max(f64::from_bits(1));
+    while step.is_finite() {
+        let y = T::from_f64(x - step);
+        if y < high {
+            return y;
+        }
+        step *= 2.0;
+    }
+    high
 }
 
 impl Generator {
@@ -93,43 +119,86 @@ impl Generator {
         self.seed
     }
 
-    /// Uniform in [low, high): a number that rounds up to `high` becomes `low`.
+    /// Uniform in [low, high): a number that rounds up to `high` becomes the one below it.
     pub(crate) fn fill_uniform<T: Float>(&mut self, out: &mut [T], low: f64, high: f64) {
-        let place = move |u: f64| {
-            let x = T::from_f64(low + (high - low) * u);
-            if x.to_f64() < high { x } else { T::from_f64(low) }
-        };
+        let (first, end) = (T::from_f64(low), T::from_f64(high));
+        let last = below_high(end);
+        let last = if last > first { last } else { first };
         if T::DTYPE == DType::F64 {
             let offset = self.take(out.len(), 2);
-            fill(out, self.seed, offset, |[a, b, c, d]| [place(unit64(a, b)), place(unit64(c, d))]);
+            fill(
+                out,
+                self.seed,
+                offset,
+                #[inline(always)]
+                move |[a, b, c, d]| {
+                    [unit64(a, b), unit64(c, d)].map(
+                        #[inline(always)]
+                        move |u| before(T::from_f64(low + (high - low) * u), end, last),
+                    )
+                },
+            );
         } else {
+            let (low, width) = (T::Compute::of(low), T::Compute::of(high - low));
             let offset = self.take(out.len(), 4);
-            fill(out, self.seed, offset, |bits| bits.map(|b| place(unit32(b) as f64)));
+            fill(
+                out,
+                self.seed,
+                offset,
+                #[inline(always)]
+                move |bits| {
+                    bits.map(
+                        #[inline(always)]
+                        move |b| before(T::down(low + width * T::Compute::of(unit32(b) as f64)), end, last),
+                    )
+                },
+            );
         }
     }
 
     pub(crate) fn fill_normal<T: Float>(&mut self, out: &mut [T], mean: f64, std: f64) {
         if T::DTYPE == DType::F64 {
             let offset = self.take(out.len(), 2);
-            fill(out, self.seed, offset, |[a, b, c, d]| {
-                normal_pair(unit64(a, b), unit64(c, d)).map(|z| T::from_f64(mean + std * z))
-            });
+            fill(
+                out,
+                self.seed,
+                offset,
+                #[inline(always)]
+                move |[a, b, c, d]| {
+                    let z = normal_pair64(unit64(a, b), unit64(c, d));
+                    [T::from_f64(mean + std * z[0]), T::from_f64(mean + std * z[1])]
+                },
+            );
         } else {
+            let (mean, std) = (T::Compute::of(mean), T::Compute::of(std));
             let offset = self.take(out.len(), 4);
-            fill(out, self.seed, offset, |bits| {
-                let [a, b, c, d] = bits.map(unit32);
-                let ([p, q], [r, s]) = (normal_pair(a, b), normal_pair(c, d));
-                [p, q, r, s].map(|z| T::from_f64(mean + std * z as f64))
-            });
+            fill(
+                out,
+                self.seed,
+                offset,
+                #[inline(always)]
+                move |[a, b, c, d]| {
+                    let ([p, q], [r, s]) = (normal_pair32(a, b), normal_pair32(c, d));
+                    [p, q, r, s].map(
+                        #[inline(always)]
+                        move |z| T::down(mean + std * T::Compute::of(z as f64)),
+                    )
+                },
+            );
         }
     }
 
     /// 1 with probability `p`, else 0.
     pub(crate) fn fill_bernoulli<T: Element>(&mut self, out: &mut [T], p: f64) {
+        let (zero, one) = (T::from_f64(0.0), T::from_f64(1.0));
         let offset = self.take(out.len(), 2);
-        fill(out, self.seed, offset, |[a, b, c, d]| {
-            [unit64(a, b), unit64(c, d)].map(|u| T::from_f64((u < p) as u8 as f64))
-        });
+        fill(
+            out,
+            self.seed,
+            offset,
+            #[inline(always)]
+            move |[a, b, c, d]| [if unit64(a, b) < p { one } else { zero }, if unit64(c, d) < p { one } else { zero }],
+        );
     }
 
     /// Integers in [low, high).
@@ -140,6 +209,12 @@ impl Generator {
             [(a, b), (c, d)].map(|(a, b)| low.wrapping_add(below((b as u64) << 32 | a as u64, span) as i64))
         });
     }
+}
+
+/// `x` where it is below `end`, else `last`.
+#[inline(always)]
+fn before<T: Float>(x: T, end: T, last: T) -> T {
+    if x.up() < end.up() { x } else { last }
 }
 
 /// `bits` scaled to `0..span`: unequal by at most span/2⁶⁴. Source: Lemire 2019.
@@ -207,10 +282,43 @@ mod tests {
     }
 
     #[test]
-    fn a_half_never_rounds_up_to_the_end() {
-        let mut x = vec![crate::bf16::ZERO; 20_000];
+    fn uniform_never_rounds_up_to_the_end() {
+        let mut x = vec![crate::bf16::ZERO; 50_000];
         Generator::new(3).fill_uniform(&mut x, 0.0, 1.0);
-        assert!(x.iter().all(|v| v.to_f64() < 1.0));
+        assert!(x.iter().all(|v| (0.0..1.0).contains(&v.to_f64())));
+        let mean = moments(&x.iter().map(|v| v.to_f64()).collect::<Vec<_>>()).0;
+        assert!((mean - 0.5).abs() < 0.005, "{mean}");
+        // Eight numbers of f32 between the ends, and no number at all.
+        let mut x = vec![0.0f32; 1000];
+        Generator::new(3).fill_uniform(&mut x, 1.0, 1.0 + 8.0 * f32::EPSILON as f64);
+        assert!(x.iter().all(|v| (1.0..1.0 + 8.0 * f32::EPSILON).contains(v)));
+        assert!(x.contains(&1.0) && x.contains(&(1.0 + 7.0 * f32::EPSILON)));
+        Generator::new(3).fill_uniform(&mut x, -2.0, -2.0);
+        assert!(x.iter().all(|v| *v == -2.0));
+        assert_eq!(below_high(1.0f32), 1.0f32.next_down());
+        assert_eq!(below_high(0.0f64), 0.0f64.next_down());
+        assert_eq!(below_high(-3.5f64), (-3.5f64).next_down());
+        assert_eq!(below_high(crate::f16::ONE).to_f64(), 1.0 - 2f64.powi(-11));
+        assert!(below_high(f32::NAN).is_nan());
+    }
+
+    /// The share of numbers below each of some bounds is the normal distribution's, tails included.
+    #[test]
+    fn normal_has_its_distribution() {
+        fn check<T: Float>() {
+            let mut x = vec![T::from_f64(0.0); 200_000];
+            Generator::new(12).fill_normal(&mut x, 0.0, 1.0);
+            for bound in [-3.0, -2.0, -1.0, -0.3, 0.0, 0.5, 1.5, 2.5, 3.5] {
+                let share = x.iter().filter(|x| x.to_f64() < bound).count() as f64 / x.len() as f64;
+                let expected = 0.5 * (1.0 + libm::erf(bound / 2f64.sqrt()));
+                let deviation = (expected * (1.0 - expected) / x.len() as f64).sqrt();
+                assert!((share - expected).abs() < 4.0 * deviation, "{bound}: {share}, not {expected}");
+            }
+            let product = x.chunks_exact(2).map(|p| p[0].to_f64() * p[1].to_f64()).sum::<f64>();
+            assert!((product / 1e5).abs() < 0.0125, "the numbers of a pair go together: {product}");
+        }
+        check::<f32>();
+        check::<f64>();
     }
 
     #[test]
@@ -224,6 +332,39 @@ mod tests {
         saved.clone().fill_normal(&mut b, 0.0, 1.0);
         assert_eq!(whole, [a, b].concat());
         assert_ne!(Generator::new(6).next_u64(), Generator::new(5).next_u64());
+    }
+
+    #[test]
+    fn a_fill_is_the_same_on_any_number_of_threads() {
+        let fill = |threads| {
+            crate::set_num_threads(threads).unwrap();
+            let mut x = vec![0.0f32; 3 * crate::kernels::parallel::GRAIN + 7];
+            Generator::new(8).fill_normal(&mut x, 0.0, 1.0);
+            x
+        };
+        let one = fill(1);
+        assert_eq!(one, fill(3));
+        crate::set_num_threads(0).unwrap();
+        // And a number depends on its place alone, whatever instruction set made it.
+        assert!(one.iter().enumerate().all(|(i, x)| {
+            let mut block = [0.0f32; 4];
+            Generator { seed: 8, offset: (i / 4) as u64 }.fill_normal(&mut block, 0.0, 1.0);
+            block[i % 4] == *x
+        }));
+    }
+
+    #[test]
+    fn forks_are_streams_of_their_own() {
+        let (mut a, mut b) = (Generator::new(4), Generator::new(4));
+        let (fork, next) = (a.fork(), a.fork());
+        assert_eq!(fork, b.fork());
+        assert_ne!(fork.clone().next_u64(), next.clone().next_u64());
+        assert_ne!(fork.clone().next_u64(), Generator::new(4).next_u64());
+        manual_seed(4);
+        let saved = state();
+        let x = with(Generator::next_f64);
+        set_state(saved);
+        assert_eq!(x, with(Generator::next_f64));
     }
 
     #[test]

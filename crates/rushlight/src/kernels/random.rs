@@ -36,12 +36,17 @@ pub(crate) fn fill<T: Copy + Send, const PER: usize>(
         dispatch(
             #[inline(always)]
             || {
+                // A copy, and closures that own what they use: numbers behind a reference might change with each write
+                // to `piece` for all the compiler knows, and would keep it from vector code.
+                let elements = f;
                 let first = offset.wrapping_add((start / PER) as u64);
-                for (b, out) in piece.chunks_mut(PER).enumerate() {
-                    let values = f(philox(key, first.wrapping_add(b as u64)));
-                    let n = out.len();
-                    out.copy_from_slice(&values[..n]);
+                // Whole blocks apart from the rest: the compiler then makes a vector of blocks at a time.
+                let (blocks, rest) = piece.as_chunks_mut::<PER>();
+                for (b, out) in blocks.iter_mut().enumerate() {
+                    *out = elements(philox(key, first.wrapping_add(b as u64)));
                 }
+                let last = elements(philox(key, first.wrapping_add(blocks.len() as u64)));
+                rest.iter_mut().zip(last).for_each(|(o, x)| *o = x);
             },
         );
     });

@@ -231,7 +231,11 @@ fn rows<T: Float>(out: &mut [T], n: usize, f: impl Fn(usize, &mut [T]) + Sync) {
 fn each_row<T: Float>(x: &[T], first: usize, out: &mut [T], n: usize, mut f: impl FnMut(&[T], &mut [T])) {
     dispatch(
         #[inline(always)]
-        || x[first..].chunks_exact(n).zip(out.chunks_exact_mut(n)).for_each(|(x, out)| f(x, out)),
+        || {
+            for (x, out) in x[first..].chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+                f(x, out);
+            }
+        },
     );
 }
 
@@ -242,7 +246,9 @@ fn each_row2<T: Float>(x: &[T], y: &[T], first: usize, out: &mut [T], n: usize, 
         #[inline(always)]
         || {
             let inputs = x[first..].chunks_exact(n).zip(y[first..].chunks_exact(n));
-            inputs.zip(out.chunks_exact_mut(n)).for_each(|((x, y), out)| f(x, y, out));
+            for ((x, y), out) in inputs.zip(out.chunks_exact_mut(n)) {
+                f(x, y, out);
+            }
         },
     );
 }

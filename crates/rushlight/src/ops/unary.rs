@@ -23,7 +23,11 @@ pub(crate) trait Function: Copy + Send + Sync + 'static {
 fn apply<F: Function, C: Real>(f: F, out: &mut [C], x: &[C]) {
     dispatch(
         #[inline(always)]
-        || out.iter_mut().zip(x).for_each(|(o, &x)| *o = f.f(x)),
+        || {
+            for (o, &x) in out.iter_mut().zip(x) {
+                *o = f.f(x);
+            }
+        },
     );
 }
 
@@ -32,7 +36,11 @@ fn apply<F: Function, C: Real>(f: F, out: &mut [C], x: &[C]) {
 fn chain<F: Function, C: Real>(f: F, dx: &mut [C], x: &[C], dy: &[C]) {
     dispatch(
         #[inline(always)]
-        || dx.iter_mut().zip(x.iter().zip(dy)).for_each(|(o, (&x, &dy))| *o = dy * f.d(x)),
+        || {
+            for (o, (&x, &dy)) in dx.iter_mut().zip(x.iter().zip(dy)) {
+                *o = dy * f.d(x);
+            }
+        },
     );
 }
 

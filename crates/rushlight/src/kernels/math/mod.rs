@@ -1,4 +1,26 @@
 //! Scalar functions of f32 and f64, as the kernels call them.
+//!
+//! The f32 functions are written here, without branches or tables, so that a loop over them becomes vector code inside
+//! [`dispatch`](super::simd::dispatch): 0.3 to 0.7 ns an element with AVX-512 (sin and cos 1.6), where a call of the C
+//! library takes 2.5 to 3. Each is within 2 units in the last place for every f32 (`accuracy.rs` has their bounds).
+//! A loop gains from it only if all of it is inlined: write `for`, since `for_each` with a large closure is a call.
+//!
+//! They multiply and then add where they could fuse the two. On a processor without FMA a fused `mul_add` is a call
+//! (exp 18 ns instead of 1), and unfused the bits are the same on every processor. With AVX-512 it costs exp 0.34
+//! instead of 0.24 ns.
+//!
+//! The polynomials are minimax fits of the relative error of the result (Remez exchange), rounded to f32 one
+//! coefficient at a time with the rest fitted again. The f64 functions are the C library's.
+
+mod erf;
+mod exp;
+mod log;
+mod trig;
+
+#[cfg(test)]
+mod accuracy;
+
+pub(crate) use trig::sin_cos_turns;
 
 /// The functions that kernels apply to each element.
 pub trait Functions: Copy {
@@ -49,8 +71,12 @@ pub trait Functions: Copy {
 }
 
 macro_rules! functions {
-    ($t:ident, $erf:path) => {
+    ($t:ident, $($name:ident = $f:path),*) => {
         impl Functions for $t {
+            $(#[inline(always)]
+            fn $name(self) -> Self {
+                $f(self)
+            })*
             #[inline(always)]
             fn abs(self) -> Self {
                 $t::abs(self)
@@ -58,42 +84,6 @@ macro_rules! functions {
             #[inline(always)]
             fn sqrt(self) -> Self {
                 $t::sqrt(self)
-            }
-            #[inline(always)]
-            fn exp(self) -> Self {
-                $t::exp(self)
-            }
-            #[inline(always)]
-            fn expm1(self) -> Self {
-                $t::exp_m1(self)
-            }
-            #[inline(always)]
-            fn ln(self) -> Self {
-                $t::ln(self)
-            }
-            #[inline(always)]
-            fn ln_1p(self) -> Self {
-                $t::ln_1p(self)
-            }
-            #[inline(always)]
-            fn tanh(self) -> Self {
-                $t::tanh(self)
-            }
-            #[inline(always)]
-            fn sigmoid(self) -> Self {
-                1.0 / (1.0 + $t::exp(-self))
-            }
-            #[inline(always)]
-            fn erf(self) -> Self {
-                $erf(self)
-            }
-            #[inline(always)]
-            fn sin(self) -> Self {
-                $t::sin(self)
-            }
-            #[inline(always)]
-            fn cos(self) -> Self {
-                $t::cos(self)
             }
             #[inline(always)]
             fn tan(self) -> Self {
@@ -143,5 +133,48 @@ macro_rules! functions {
     };
 }
 
-functions!(f32, libm::erff);
-functions!(f64, libm::erf);
+functions!(
+    f32,
+    exp = exp::exp,
+    expm1 = exp::expm1,
+    ln = log::ln,
+    ln_1p = log::ln_1p,
+    tanh = exp::tanh,
+    sigmoid = exp::sigmoid,
+    erf = erf::erf,
+    sin = trig::sin,
+    cos = trig::cos
+);
+
+functions!(
+    f64,
+    exp = f64::exp,
+    expm1 = f64::exp_m1,
+    ln = f64::ln,
+    ln_1p = f64::ln_1p,
+    tanh = f64::tanh,
+    sigmoid = exp::sigmoid_f64,
+    erf = libm::erf,
+    sin = f64::sin,
+    cos = f64::cos
+);
+
+/// `c[0] + c[1] x + c[2] x² + …`, by Horner's rule.
+#[inline(always)]
+fn polynomial<const N: usize>(x: f32, c: [f32; N]) -> f32 {
+    let mut sum = c[N - 1];
+    for i in (0..N - 1).rev() {
+        sum = sum * x + c[i];
+    }
+    sum
+}
+
+/// 2ⁱ for `i` in -126..=127.
+#[inline(always)]
+fn two_to(i: i32) -> f32 {
+    f32::from_bits((i.wrapping_add(127) as u32) << 23)
+}
+
+/// ln 2 in two parts; the high one has 16 bits, so its product with an exponent is exact.
+const LN_2: [f32; 2] = [LN_2_HIGH, (std::f64::consts::LN_2 - LN_2_HIGH as f64) as f32];
+const LN_2_HIGH: f32 = 45_426.0 / 65_536.0;
