@@ -2,8 +2,12 @@
 
     python make.py
 
-Each file holds `{"torch": version, "cases": [...]}`, one case a line. A case names an operation, its arguments, its inputs
-and outputs, the gradient that was sent back into each output, and the gradient that arrived at each input (null: none).
+PyTorch 2.15.0 for the processor, on x86-64, gives the committed files to the last bit, on any processor.
+Each file holds `{"torch": version, "cases": [...]}`, one case a line. A case names an operation, its arguments, its
+inputs and outputs, the gradient that was sent back into each output, and the gradient that arrived at each input (null:
+none).
+With `"edge": true` only the outputs are meant to be compared. New cases of an operation go behind its old ones, whose
+random numbers then stay as they are.
 """
 
 import math
@@ -11,10 +15,12 @@ import math
 import torch
 import torch.nn.functional as F
 
+from edges import edges
+from layers import conv, loss, norm, softmax_pool
 from recording import (
-    bools, case, distinct, edge, exactly, fixed, ints, log_probabilities, normal, orders, probabilities, uniform, whole,
-    write)
-from training import optim, schedule
+    bools, case, distinct, edge, exactly, fixed, ints, normal, orders, signed, tracked, uniform, whole, write)
+from training import init, optim, schedule
+from views import view
 
 
 # Elementwise
@@ -56,11 +62,42 @@ def elementwise():
     case("elementwise", "where", torch.where, [bools(3, 1, 4), normal(2, 4), normal(3, 2, 1)])
     case("elementwise", "where", torch.where, [bools(4), normal(3, 4), normal(3, 4)])
 
+    for op in "add sub mul div maximum minimum remainder".split():
+        case("elementwise", op, lambda x, other: getattr(torch, op)(x, torch.tensor(other)), [real], other=-1.5)
+    case("elementwise", "floor_divide", torch.floor_divide, [fixed(real)], other=-1.5)
+    for low, high in ((-math.inf, 0.5), (-0.5, math.inf)):
+        case("elementwise", "clamp", torch.clamp, [real], min=low, max=high)
+    for x, power in ((real, 4.0), (real, -2.0), (positive, 2.5), (positive, -0.5)):
+        case("elementwise", "powf", torch.pow, [x], exponent=power)
+    for shapes in (((0, 3), (3,)), ((), (2, 3)), ((1, 1), ()), ((2, 1, 3), (4, 1)), ((2, 0), (1, 1))):
+        for op in ("add", "mul", "maximum"):
+            case("elementwise", op, getattr(torch, op), [normal(*shape) for shape in shapes])
+    for shape in ((), (0, 3), (1, 1)):
+        for op in ("exp", "abs", "sigmoid"):
+            case("elementwise", op, getattr(torch, op), [normal(*shape)])
+    for op in "add sub mul maximum minimum remainder floor_divide eq lt".split():
+        case("elementwise", op, getattr(torch, op), [signed(3, 1, 4), signed(2, 4)])
+    for op in "abs neg sign square".split():
+        case("elementwise", op, getattr(torch, op), [signed(3, 4)])
+    for op in "logical_and logical_or logical_xor".split():
+        case("elementwise", op, getattr(torch, op), [bools(3, 1, 4), bools(2, 4)])
+    case("elementwise", "logical_not", torch.logical_not, [bools(3, 4)])
+
+    # Gradients where a function has a corner, or two arguments are equal.
+    corners = tracked(-2.0, -1.0, -0.0, 0.0, 1.0, 1.5)
+    for op, fn, args in [
+            ("abs", torch.abs, {}), ("relu", torch.relu, {}), ("leaky_relu", F.leaky_relu, dict(negative_slope=0.3)),
+            ("elu", F.elu, dict(alpha=0.7)), ("clamp", torch.clamp, dict(min=-1.0, max=1.5)),
+            ("sign", torch.sign, {}), ("powf", torch.pow, dict(exponent=2.0)), ("silu", F.silu, {})]:
+        case("elementwise", op, fn, [corners], **args)
+    for op in ("maximum", "minimum"):
+        case("elementwise", op, getattr(torch, op), [corners, tracked(-2.0, 0.5, 0.0, 0.0, 2.0, 1.5)])
+
 
 # Reductions
 
 def prod(x, dims, keepdim):
-    for dim in sorted(dims, reverse=True):
+    for dim in sorted((dim % x.dim() for dim in dims), reverse=True):
         x = x.prod(dim, keepdim=keepdim)
     return x
 
@@ -91,6 +128,61 @@ def reduce():
         for op in ("any", "all"):
             case("reduce", op, lambda x, dims: getattr(torch, op)(x, dims), [bools(2, 3, 2)], dims=dims)
 
+    for dims, keepdim in (([-1], False), ([-3, -1], True)):
+        for op in "sum mean amax amin logsumexp".split():
+            fn = lambda x, dims, keepdim: getattr(torch, op)(x, dims, keepdim=keepdim)
+            case("reduce", op, fn, [x], dims=dims, keepdim=keepdim)
+        case("reduce", "prod", prod, [x], dims=dims, keepdim=keepdim)
+        for op in ("var", "std"):
+            fn = lambda x, dims, correction: getattr(torch, op)(x, dims, correction=correction)
+            case("reduce", op, fn, [x], dims=dims, correction=1)
+        for p in (1.5, 4.0, -math.inf):
+            case("reduce", "norm", lambda x, p, dims: torch.linalg.vector_norm(x, p, dims), [x], p=p, dims=dims)
+        for op in ("any", "all"):
+            case("reduce", op, lambda x, dims: getattr(torch, op)(x, dims), [bools(2, 3, 2)], dims=dims)
+    var = lambda x, dims, correction, keepdim: torch.var(x, dims, correction=correction, keepdim=keepdim)
+    case("reduce", "var", var, [x], dims=[0, -1], correction=1, keepdim=True)
+    case("reduce", "var", var, [normal(3, 1)], dims=[1], correction=0, keepdim=False)
+    for op in "max min argmax argmin cumsum cumprod".split():
+        case("reduce", op, getattr(torch, op), [x], dim=-1)
+    for op in ("max", "min"):
+        case("reduce", op, getattr(torch, op), [x], dim=-2, keepdim=True)
+    one_hot = lambda x, dim: F.one_hot(x.argmax(dim), x.shape[dim]).movedim(-1, dim).double()
+    for dim in (0, 1, -1):
+        case("reduce", "argmax_one_hot", one_hot, [x], dim=dim)
+    for flag in (False, True):
+        case("reduce", "sort", torch.sort, [x], dim=-2, descending=flag)
+        case("reduce", "argsort", torch.argsort, [x], dim=-2, descending=flag)
+        for k in (1, 4):
+            case("reduce", "topk", torch.topk, [x], k=k, dim=-1, largest=flag)
+    for op in "sum prod amax amin".split():
+        fn = prod if op == "prod" else lambda x, dims, keepdim: getattr(torch, op)(x, dims, keepdim=keepdim)
+        case("reduce", op, fn, [signed(3, 4)], dims=[1], keepdim=False)
+    case("reduce", "sum", lambda x, dims, keepdim: x.sum(dims, keepdim), [bools(3, 4)], dims=[1], keepdim=False)
+    for op in "max min argmax argmin cumsum".split():
+        case("reduce", op, getattr(torch, op), [orders(1, 3, 4)], dim=1)
+    case("reduce", "sort", torch.sort, [orders(1, 3, 4)], dim=1, descending=False)
+
+    # Gradients at ties and zeros, and of nothing.
+    ties = tracked([1.0, 3.0, 3.0], [2.0, 2.0, 2.0], [0.0, -1.0, 0.0])
+    zeros = tracked([0.0, 2.0, 3.0], [0.0, 0.0, 5.0], [1.0, 2.0, 4.0])
+    for dim in (0, 1):
+        for op in ("max", "min"):
+            case("reduce", op, getattr(torch, op), [ties], dim=dim)
+        stable = lambda x, dim, descending: torch.sort(x, dim=dim, descending=descending, stable=True)
+        for flag in (False, True):
+            case("reduce", "sort", stable, [ties], dim=dim, descending=flag)
+        case("reduce", "prod", prod, [zeros], dims=[dim], keepdim=False)
+        case("reduce", "cumprod", torch.cumprod, [zeros], dim=dim)
+    for p in (1.0, 2.0):
+        norm = lambda x, p, dims: torch.linalg.vector_norm(x, p, dims)
+        case("reduce", "norm", norm, [tracked([0.0, 0.0], [3.0, 4.0])], p=p, dims=[1])
+    for dims in ([1], [0], [0, 1]):
+        for op in ("sum", "mean"):
+            fn = lambda x, dims, keepdim: getattr(torch, op)(x, dims, keepdim=keepdim)
+            case("reduce", op, fn, [normal(2, 0, 3)], dims=dims, keepdim=False)
+        case("reduce", "prod", prod, [normal(2, 0, 3)], dims=dims, keepdim=False)
+
 
 # Products
 
@@ -113,6 +205,28 @@ def matmul():
         case("matmul", "einsum", fn, [normal(*shape) for shape in shapes], equation=equation)
     for shape in ((4,), (3, 4), (2, 3, 4)):
         case("matmul", "linear", F.linear, [normal(*shape), normal(5, 4), normal(5)])
+    for shape in ((4,), (2, 3, 4)):
+        case("matmul", "linear", F.linear, [normal(*shape), normal(5, 4)])
+
+    for a, b in [((2, 0), (0, 3)), ((0, 3), (3, 2)), ((0,), (0,)), ((1, 1), (1, 1)), ((3, 1, 2, 4), (2, 4, 1)),
+                 ((1, 2, 3), (4, 3, 2)), ((3, 19), (19, 2))]:
+        case("matmul", "matmul", torch.matmul, [normal(*a), normal(*b)])
+    equations = [
+        ("bii->bi", (2, 3, 3)), ("iij->j", (3, 3, 2)), ("iii", (3, 3, 3)), ("ijk->", (2, 3, 2)),
+        ("...i->...", (2, 3, 4)), ("...ii->...i", (2, 3, 3)), ("i...->...i", (2, 3, 4)), ("cab", (2, 3, 4)),
+        ("ii,i->i", (3, 3), (3,)), ("ij,ij->ij", (3, 4), (3, 4)), ("ij,ji", (3, 4), (4, 3)),
+        ("ij,kl->lkji", (2, 3), (2, 2)),
+        ("...,...", (2, 3), (3,)), ("b...,b...->b", (2, 3, 2), (2, 3, 2)), ("...ij,j", (2, 3, 4), (4,)),
+        ("i...j,jk->k...i", (2, 3, 4), (4, 2)), ("i,ij,j->", (3,), (3, 4), (4,)), ("ij, jk -> ik", (2, 3), (3, 2)),
+        ("ij,jk", (2, 0), (0, 3)), ("bij,bij->bi", (2, 1, 3), (2, 1, 3)),
+    ]
+    for equation, *shapes in equations:
+        fn = lambda *xs, equation: torch.einsum(equation, *xs)
+        case("matmul", "einsum", fn, [normal(*shape) for shape in shapes], equation=equation)
+    for n in (1, 5):
+        case("matmul", "dot", torch.dot, [normal(n), normal(n)])
+        case("matmul", "outer", torch.outer, [normal(n), normal(3)])
+        case("matmul", "trace", torch.trace, [normal(n, 3)])
 
 
 # Indexing and moving
@@ -160,173 +274,54 @@ def index():
     for amounts, value in (([1, 2], 0.0), ([1, 0, 0, 2], -1.5), ([0, 1, 1, 1, 2, 0], 3.0), ([0, 0, 2, 1], -math.inf)):
         move("pad", lambda x, amounts, value: F.pad(x, amounts, value=value), [x], amounts=amounts, value=value)
 
-
-# Softmax and pooling
-
-def max_pool(rank):
-    pool = getattr(F, f"max_pool{rank}d")
-    return lambda x, kernel, stride, padding, dilation, ceil_mode: pool(
-        x, kernel, stride, padding, dilation, ceil_mode, return_indices=True)
-
-
-def avg_pool(rank):
-    pool = getattr(F, f"avg_pool{rank}d")
-    return lambda x, kernel, stride, padding, ceil_mode, count_include_pad, **divisor: pool(
-        x, kernel, stride, padding, ceil_mode, count_include_pad, **divisor)
-
-
-def lp_pool(rank):
-    pool, one = getattr(F, f"lp_pool{rank}d"), lambda sizes: sizes[0] if rank == 1 else sizes
-    return lambda x, p, kernel, stride, ceil_mode: pool(x, p, one(kernel), one(stride), ceil_mode)
-
-
-def softmax_pool():
-    file = "softmax_pool"
-    for op in ("softmax", "log_softmax"):
-        for dim in range(3):
-            case(file, op, getattr(F, op), [normal(2, 3, 4, scale=2.0)], dim=dim)
-        case(file, op, getattr(F, op), [normal(2, 5, scale=200.0)], dim=1)
-    # kernel, stride, padding, dilation, ceil_mode
-    windows = {
-        1: [([2], [2], [0], [1], False), ([3], [2], [1], [1], True),
-            ([3], [1], [1], [2], False), ([2], [3], [0], [1], True)],
-        2: [([2, 2], [2, 2], [0, 0], [1, 1], False), ([2, 2], [1, 1], [0, 0], [1, 1], False),
-            ([3, 3], [2, 2], [1, 1], [1, 1], False), ([3, 3], [2, 2], [1, 1], [1, 1], True),
-            ([2, 2], [2, 2], [0, 0], [1, 1], True), ([3, 2], [2, 1], [1, 0], [1, 1], False),
-            ([2, 3], [1, 2], [0, 1], [1, 1], True), ([2, 2], [1, 1], [0, 0], [2, 2], False),
-            ([3, 2], [1, 2], [1, 1], [2, 1], True), ([2, 2], [3, 3], [1, 1], [1, 1], True),
-            ([5, 6], [1, 1], [0, 0], [1, 1], False), ([1, 1], [2, 2], [0, 0], [1, 1], False)],
-        3: [([2, 2, 2], [2, 2, 2], [0, 0, 0], [1, 1, 1], False), ([2, 2, 2], [2, 1, 2], [1, 0, 1], [1, 1, 1], False),
-            ([2, 3, 2], [1, 2, 2], [0, 1, 0], [1, 1, 1], True), ([2, 2, 2], [1, 1, 1], [0, 0, 0], [1, 2, 1], False)],
-    }
-    shapes = {1: (2, 2, 7), 2: (1, 2, 5, 6), 3: (1, 1, 3, 4, 3)}
-    for rank, table in windows.items():
-        x = distinct(*shapes[rank])
-        for turn, (kernel, stride, padding, dilation, ceil_mode) in enumerate(table):
-            args = dict(kernel=kernel, stride=stride, padding=padding, ceil_mode=ceil_mode)
-            case(file, f"max_pool{rank}d", max_pool(rank), [x], **args, dilation=dilation)
-            for include in (True, False):
-                divisor = {} if rank == 1 else {"divisor_override": 3 if turn % 4 == 3 else None}
-                case(file, f"avg_pool{rank}d", avg_pool(rank), [x], **args, count_include_pad=include, **divisor)
-            if rank < 3:
-                for p, values in ((2.0, x), (3.0, uniform(0.2, 2.0, *shapes[rank]))):
-                    args = dict(p=p, kernel=kernel, stride=stride, ceil_mode=ceil_mode)
-                    case(file, f"lp_pool{rank}d", lp_pool(rank), [values], **args)
-    outputs = [[1], [3], [7], [9], [1, 1], [2, 3], [3, 4], [5, 6], [4, 2], [7, 5], [1, 1, 1], [2, 3, 2], [3, 1, 2]]
-    for output in outputs:
-        rank = len(output)
-        for kind, more in (("avg", {}), ("max", {"return_indices": True})):
-            op = f"adaptive_{kind}_pool{rank}d"
-            fn = lambda x, output: getattr(F, op)(x, output, **more)
-            case(file, op, fn, [distinct(*shapes[rank])], output=output)
-
-
-# Convolution
-
-def conv():
-    # spatial size, kernel, stride, padding, dilation, groups
-    table = [
-        ([7], [3], [1], [0], [1], 1), ([7], [3], [2], [1], [1], 1), ([7], [2], [1], [2], [3], 1),
-        ([7], [3], [2], [1], [1], 2),
-        ([5, 4], [3, 3], [1, 1], [0, 0], [1, 1], 1), ([5, 4], [3, 3], [1, 1], [1, 1], [1, 1], 1),
-        ([5, 4], [3, 2], [2, 1], [1, 0], [1, 1], 1), ([5, 5], [2, 2], [2, 2], [0, 0], [1, 1], 2),
-        ([5, 5], [2, 3], [1, 2], [1, 2], [2, 1], 1), ([4, 4], [1, 1], [1, 1], [0, 0], [1, 1], 1),
-        ([5, 4], [3, 3], [2, 2], [2, 2], [2, 2], 2), ([3, 4, 3], [2, 2, 2], [1, 1, 1], [0, 0, 0], [1, 1, 1], 1),
-        ([3, 4, 3], [2, 3, 2], [1, 2, 1], [1, 1, 0], [1, 1, 2], 2),
-    ]
-    for size, kernel, stride, padding, dilation, groups in table:
-        rank = len(size)
-        x, bias = normal(2 if rank == 1 else 1, 2, *size), normal(4)
-        args = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
-        op = f"conv{rank}d"
-        case("conv", op, getattr(F, op), [x, normal(4, 2 // groups, *kernel), bias], **args)
-        op = f"conv_transpose{rank}d"
-        extra = [int(max(s, d) > 1) for s, d in zip(stride, dilation)]
-        for output_padding in [[0] * rank] + [extra] * any(extra):
-            weight = normal(2, 4 // groups, *kernel)
-            case("conv", op, getattr(F, op), [x, weight, bias], **args, output_padding=output_padding)
-
-
-# Losses
-
-def loss():
-    reductions = ("mean", "sum", "none")
-    logits, target, weight = normal(4, 3), exactly(2, 0, 1, 2), fixed(uniform(0.2, 2.0, 3))
-    deep, deep_target = normal(2, 3, 4), ints(3, 2, 4)
-    soft, deep_soft = fixed(probabilities(4, 3)), fixed(probabilities(2, 3, 4))
-    for reduction in reductions:
-        for ignore in (-100, 2):
-            args = dict(ignore_index=ignore, reduction=reduction)
-            for inputs in ([logits, target], [logits, target, weight], [deep, deep_target], [deep, deep_target, weight]):
-                for smoothing in (0.0, 0.1):
-                    case("loss", "cross_entropy", F.cross_entropy, inputs, **args, label_smoothing=smoothing)
-            for x, t in ((log_probabilities(4, 3), target), (log_probabilities(2, 3, 4), deep_target)):
-                case("loss", "nll_loss", F.nll_loss, [x, t], **args)
-                case("loss", "nll_loss", F.nll_loss, [x, t, weight], **args)
-        for inputs in ([logits, soft], [logits, soft, weight], [deep, deep_soft]):
-            for smoothing in (0.0, 0.1):
-                args = dict(ignore_index=-100, label_smoothing=smoothing, reduction=reduction)
-                case("loss", "cross_entropy", F.cross_entropy, inputs, **args)
-
-        def bce_with_logits(x, t, *rest, has_weight, has_pos_weight, reduction):
-            rest = list(rest)
-            more = {"weight": rest.pop(0)} if has_weight else {}
-            more |= {"pos_weight": rest.pop(0)} if has_pos_weight else {}
-            return F.binary_cross_entropy_with_logits(x, t, reduction=reduction, **more)
-
-        bce = lambda x, t, *rest, has_weight, reduction: F.binary_cross_entropy(x, t, *rest, reduction=reduction)
-        answers, weights = fixed(uniform(0.0, 1.0, 4, 3)), fixed(uniform(0.2, 2.0, 4, 3))
-        for first in (False, True):
-            inputs = [uniform(0.05, 0.95, 4, 3), answers] + [weights] * first
-            case("loss", "bce", bce, inputs, has_weight=first, reduction=reduction)
-            for second in (False, True):
-                inputs = [normal(4, 3, scale=3.0), answers] + [weights] * first + [weight] * second
-                args = dict(has_weight=first, has_pos_weight=second, reduction=reduction)
-                case("loss", "bce_with_logits", bce_with_logits, inputs, **args)
-
-        pair = [normal(4, 3), normal(4, 3)]
-        case("loss", "mse", F.mse_loss, pair, reduction=reduction)
-        case("loss", "l1", F.l1_loss, pair, reduction=reduction)
-        for width in (0.5, 1.0):
-            case("loss", "smooth_l1", F.smooth_l1_loss, pair, beta=width, reduction=reduction)
-            case("loss", "huber", F.huber_loss, pair, delta=width, reduction=reduction)
-    for reduction in reductions + ("batchmean",):
-        for log_target, answers in ((False, probabilities(4, 3)), (True, log_probabilities(4, 3))):
-            args = dict(log_target=log_target, reduction=reduction)
-            case("loss", "kl_div", F.kl_div, [log_probabilities(4, 3), answers], **args)
-
-
-# Normalization
-
-def batch_norm(x, mean, var, w, b, training, momentum, eps):
-    mean, var = mean.clone(), var.clone()
-    return F.batch_norm(x, mean, var, w, b, training, momentum, eps), mean, var
-
-
-def norm():
-    for shape in ((3, 4), (2, 3, 4), (5,)):
-        last = shape[-1]
-        for eps in (1e-5, 1e-2):
-            layer = lambda x, w, b, eps: F.layer_norm(x, [last], w, b, eps)
-            case("norm", "layer_norm", layer, [normal(*shape), normal(last), normal(last)], eps=eps)
-            rms = lambda x, w, eps: F.rms_norm(x, [last], w, eps)
-            case("norm", "rms_norm", rms, [normal(*shape), normal(last)], eps=eps)
-    for shape in ((3, 4), (2, 4, 3), (2, 4, 2, 3)):
-        w, b = normal(4), normal(4)
-        for groups in (1, 2, 4) if len(shape) > 2 else (1, 2):
-            group = lambda x, w, b, groups, eps: F.group_norm(x, groups, w, b, eps)
-            case("norm", "group_norm", group, [normal(*shape), w, b], groups=groups, eps=1e-5)
-        for training in (True, False):
-            for momentum, eps in ((0.1, 1e-5), (0.3, 1e-3)):
-                inputs = [normal(*shape), fixed(normal(4)), fixed(uniform(0.5, 2.0, 4)), w, b]
-                case("norm", "batch_norm", batch_norm, inputs, training=training, momentum=momentum, eps=eps)
-    for padding in (None, 0, 3):
-        for shape in ((6,), (2, 4)):
-            embed = lambda w, i, padding_idx: F.embedding(i, w, padding_idx)
-            case("norm", "embedding", embed, [normal(5, 3), ints(5, *shape)], padding_idx=padding)
+    # Dims from the end, several outputs, indices that repeat, and empty ones.
+    select = lambda x, i, dim: torch.index_select(x, dim, i)
+    for picked, dim in (((2, 2, 0, 2), -2), ((1,), -3)):
+        move("index_select", select, [x, exactly(*picked)], dim=dim)
+    move("index_select", select, [x, ints(4, 0)], dim=1)
+    move("gather", lambda x, i, dim: torch.gather(x, dim, i), [x, ints(2, 3, 4, 5)], dim=-1)
+    move("take_along_dim", lambda x, i, dim: torch.take_along_dim(x, i, dim), [x, ints(4, 3, 6, 1)], dim=-2)
+    scatter = lambda x, i, src, dim: torch.scatter(x, dim, i, src)
+    move("scatter", scatter, [x, orders(-1, 2, 3, 2), normal(2, 3, 2)], dim=-1)
+    scatter_add = lambda x, i, src, dim: torch.scatter_add(x, dim, i, src)
+    move("scatter_add", scatter_add, [x, ints(4, 2, 6, 1), normal(2, 6, 1)], dim=-2)
+    for inputs in ([normal(2, 3), normal(2, 0), normal(2, 1)], [normal(2, 3)], [signed(2, 3), signed(2, 2)]):
+        move("cat", lambda *xs, dim: torch.cat(xs, dim), inputs, dim=-1)
+    move("stack", lambda *xs, dim: torch.stack(xs, dim), [normal(3, 2)] * 2, dim=-1)
+    for size, dim in ((2, 0), (3, 1), (1, -1), (9, 1)):
+        move("split", lambda x, size, dim: torch.split(x, size, dim), [x], size=size, dim=dim)
+    for sizes, dim in (([1, 2], 0), ([0, 3, 1], -2)):
+        move("split_sizes", lambda x, sizes, dim: torch.split(x, sizes, dim), [x], sizes=sizes, dim=dim)
+    for chunks, dim in ((2, 0), (3, 1), (2, -1), (5, 1)):
+        move("chunk", lambda x, chunks, dim: torch.chunk(x, chunks, dim), [x], chunks=chunks, dim=dim)
+    for dim in (0, 1, -1):
+        move("unbind", torch.unbind, [x], dim=dim)
+        repeat_interleave = lambda x, times, dim: torch.repeat_interleave(x, times, dim)
+        move("repeat_interleave", repeat_interleave, [x], times=3, dim=dim)
+    for times in ([1, 0, 1], [3, 1, 1, 1, 2], [1, 2, 1]):
+        move("repeat", lambda x, times: x.repeat(times), [x], times=times)
+    for shift, dim in ((0, 1), (-7, -2)):
+        move("roll", lambda x, shift, dim: torch.roll(x, shift, dim), [x], shift=shift, dim=dim)
+    for op in ("tril", "triu"):
+        for diagonal in (-4, 5, 1):
+            move(op, getattr(torch, op), [normal(4, 3)], diagonal=diagonal)
+    for shape in ((4, 2), (3, 1, 2), (1,)):
+        move("masked_fill", torch.masked_fill, [x, bools(*shape)], value=2.5)
+    move("masked_select", torch.masked_select, [normal(3, 1, 2), bools(4, 1)])
+    move("masked_select", torch.masked_select, [normal(3), exactly(False, False, False)])
+    move("one_hot", lambda x, classes: F.one_hot(x, classes), [ints(3)], classes=5)
+    move("nonzero", torch.nonzero, [signed(2, 2)])
+    move("nonzero", torch.nonzero, [exactly(0.0, -0.0, 1e-300, -1.0)])
+    for dims in ([-1], [0, -2], [0, 1, 2]):
+        move("flip", lambda x, dims: torch.flip(x, dims), [x], dims=dims)
+    for offset, dim1, dim2 in ((-2, 0, 1), (1, -1, -2), (3, 0, 1)):
+        move("diagonal", torch.diagonal, [x], offset=offset, dim1=dim1, dim2=dim2)
+    unfold = lambda x, dim, size, step: x.unfold(dim, size, step)
+    move("unfold", unfold, [x], dim=-2, size=2, step=3)
 
 
 if __name__ == "__main__":
-    for table in (elementwise, reduce, matmul, index, softmax_pool, conv, loss, norm, optim, schedule):
+    for table in (
+            elementwise, reduce, matmul, index, view, softmax_pool, conv, loss, norm, init, optim, schedule, edges):
         table()
     write()

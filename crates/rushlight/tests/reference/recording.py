@@ -2,9 +2,13 @@
 
 import json
 import math
+import os
 import pathlib
 import zlib
 from collections import Counter, defaultdict
+
+# Plain kernels of PyTorch, compatible ones of MKL: the same numbers on every x86-64 processor. Set before they load.
+os.environ.update(ATEN_CPU_CAPABILITY="default", MKL_CBWR="COMPATIBLE")
 
 import torch
 
@@ -12,10 +16,12 @@ HERE = pathlib.Path(__file__).parent
 FILES = defaultdict(list)
 COUNT = Counter()
 DTYPES = {torch.float64: "f64", torch.int64: "i64", torch.bool: "bool"}
-EDGES = [0.0, -0.0, 1e4, -1e4, 88, -104, math.inf, -math.inf, math.nan, 1e-310, 0.5, -0.5, 1, -1]
+EDGES = [0.0, -0.0, 1e4, -1e4, 88, -104, math.inf, -math.inf, math.nan, 1e-310, 0.5, -0.5, 1, -1,
+         5e-324, -1e-310, 1e-8, -1e-8, 709.5, 710, -746, 1e300, -1e300, 1.5, -1.5, 2.5]
 
 torch.set_default_dtype(torch.float64)
 torch.set_num_threads(1)
+torch.backends.mkldnn.enabled = False
 
 
 # Recording
@@ -48,24 +54,30 @@ def record(file, **fields):
     FILES[file].append(plain(fields))
 
 
+def listed(outputs):
+    return [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+
+
 def case(file, op, fn, inputs, **args):
     """Runs `fn(*inputs, **args)` forward, and backward from a random cotangent."""
     g = seeded(op)
     inputs = [make(g) for make in inputs]
     given = [x.detach().clone() for x in inputs]
-    outputs = fn(*inputs, **args)
-    outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+    outputs = listed(fn(*inputs, **args))
     cotangents = [drawn(y.shape, g) if y.requires_grad else None for y in outputs]
     sent = [(y, c) for y, c in zip(outputs, cotangents) if c is not None]
     if sent:
         torch.autograd.backward(*zip(*sent))
-    record(file, op=op, args=args, inputs=given, outputs=outputs, grad_output=cotangents, grads=[x.grad for x in inputs])
+    grads = [x.grad for x in inputs]
+    record(file, op=op, args=args, inputs=given, outputs=outputs, grad_output=cotangents, grads=grads)
 
 
-def edge(file, op, fn, **args):
-    """The values where formulas break, forward only."""
-    x = torch.tensor(EDGES)
-    record(file, op=op, edge=True, args=args, inputs=[x], outputs=[fn(x, **args)], grad_output=[None], grads=[None])
+def edge(file, op, fn, *inputs, **args):
+    """The values where formulas break, or those given, forward only."""
+    inputs = [torch.tensor(x) for x in inputs or [EDGES]]
+    outputs = listed(fn(*inputs, **args))
+    none = dict(grad_output=[None] * len(outputs), grads=[None] * len(inputs))
+    record(file, op=op, edge=True, args=args, inputs=inputs, outputs=outputs, **none)
 
 
 def write():
@@ -110,8 +122,18 @@ def whole(*shape):
     return lambda g: torch.randint(-2, 3, shape, generator=g).double()
 
 
+def signed(*shape):
+    """Integers of both signs, none of them 0."""
+    return lambda g: torch.randint(1, 6, shape, generator=g) * (torch.randint(2, shape, generator=g) * 2 - 1)
+
+
 def exactly(*values):
     return lambda g: torch.tensor(values)
+
+
+def tracked(*values):
+    """Exactly these numbers, asking for their gradient."""
+    return lambda g: torch.tensor(values).requires_grad_()
 
 
 def log_probabilities(*shape):
