@@ -308,7 +308,7 @@ impl Tensor {
 
     /// 1 where `x > 0`, else 0: relu's derivative and the two-way argmax; gradient 0. PyTorch: `heaviside(x, 0)`.
     pub fn step(&self) -> Result<Tensor> {
-        flat("step", self, |x| if x > 0.0 { 1.0 } else { x * 0.0 }.abs())
+        flat("step", self, |x| if x.is_nan() { x } else { (x > 0.0) as u8 as f64 })
     }
 
     /// Largest integer at or below; gradient 0. PyTorch: `floor`.

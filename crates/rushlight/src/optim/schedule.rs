@@ -149,7 +149,8 @@ impl Default for ReduceOnPlateau {
 impl ReduceOnPlateau {
     /// Takes in the loss of an evaluation and returns the rate to go on with.
     pub fn step(&mut self, loss: f64, lr: f64) -> f64 {
-        if self.best.is_none_or(|best| loss < best * (1.0 - self.threshold)) {
+        let start = f64::INFINITY; // also for a first loss of NaN, which is no improvement
+        if loss < self.best.unwrap_or(start) * (1.0 - self.threshold) {
             self.best = Some(loss);
             self.bad = 0;
         } else {
