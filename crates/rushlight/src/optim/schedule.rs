@@ -124,10 +124,12 @@ pub struct ReduceOnPlateau {
     pub cooldown: usize,
     /// The rate does not fall below this.
     pub min_lr: f64,
-    /// `None` before the first evaluation.
-    best: Option<f64>,
-    bad: usize,
-    cooling: usize,
+    /// The best loss so far; `None` before the first evaluation.
+    pub best: Option<f64>,
+    /// Evaluations since without an improvement.
+    pub bad: usize,
+    /// Evaluations left that do not count.
+    pub cooling: usize,
 }
 
 impl Default for ReduceOnPlateau {
