@@ -44,7 +44,7 @@ fn gradients(c: &Case, x: &[Tensor], y: &[Tensor]) -> Result<(), String> {
         let mut total: Option<Tensor> = None;
         for (y, g) in y.iter().zip(&c.grad_output) {
             if let Some(g) = g {
-                let part = y.mul(&tensor(g))?.sum(..)?;
+                let part = y.mul(tensor(g))?.sum(..)?;
                 total = Some(total.map_or(Ok(part.clone()), |t| t.add(&part))?);
             }
         }
