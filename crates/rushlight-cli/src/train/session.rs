@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use rushlight::Tensor;
 use rushlight::data::{DataLoader, TensorDataset};
 use rushlight::loss::nll_loss;
 use rushlight::nn::Layer;
@@ -63,7 +64,7 @@ pub fn fit(run: &Run, model: &mut impl Layer, set: &Labelled, resume: bool) -> O
         model.train();
         for batch in loader.epoch_from(place.epoch as u64, place.batch) {
             let batch = batch?;
-            let (x, y) = (&batch[0], &batch[1]);
+            let (x, y) = (&shifted(&batch[0])?, &batch[1]);
             let lr = config.lr * schedule.factor(place.step as usize);
             optimizer.set_lr(lr);
             let output = model.forward(x)?;
@@ -113,6 +114,15 @@ pub fn fit(run: &Run, model: &mut impl Layer, set: &Labelled, resume: bool) -> O
     run.save_model(model)?;
     report(run, model, set, place.seconds)?;
     Ok(true)
+}
+
+/// A batch of images moved by at most one pixel, as another photographer would have framed them; points as they are.
+fn shifted(x: &Tensor) -> Outcome<Tensor> {
+    if x.rank() != 4 {
+        return Ok(x.clone());
+    }
+    let by = Tensor::randint(-1, 2, 2)?.to_vec::<i64>()?;
+    Ok(x.pad(&[(by[0], -by[0]), (by[1], -by[1])], 0.0)?)
 }
 
 fn task_name(run: &Run) -> &'static str {
