@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use rushlight::data::idx;
+use rushlight::Tensor;
+use rushlight::data::TensorDataset;
+use rushlight::data::images::image_folder;
 use rushlight::data::points::{PointSet, points};
-use rushlight::{DType, Tensor};
 
 use crate::Outcome;
 
@@ -35,17 +36,13 @@ pub fn bundled(name: &str) -> Outcome<PathBuf> {
 
 /// The four standard IDX files of a folder, pixels scaled to 0..1.
 pub fn images(folder: &Path) -> Outcome<Labelled> {
-    let files = idx::find_idx_folder(folder)?;
     let classes = class_names(folder)?;
-    let load = |images: &Path, labels: &Path| -> Outcome<(Tensor, Tensor)> {
-        let set = idx::images_and_labels(images, labels, classes.len())?;
-        let n = set.labels.len();
-        let x = Tensor::from_vec(set.pixels, [n, 1, set.height, set.width])?.to_dtype(DType::F32)?.div(255.0)?;
-        let y = Tensor::from_vec(set.labels.iter().map(|&l| l as i64).collect(), n)?;
-        Ok((x, y))
+    let (train, test) = image_folder(folder, classes.len())?;
+    let part = |set: &TensorDataset| match set.tensors() {
+        [x, y] => Ok((x.clone(), y.clone())),
+        other => Err(format!("{}: {} parts instead of images and labels", folder.display(), other.len())),
     };
-    let (train_x, train_y) = load(&files.train_images, &files.train_labels)?;
-    let (test_x, test_y) = load(&files.test_images, &files.test_labels)?;
+    let ((train_x, train_y), (test_x, test_y)) = (part(&train)?, part(&test)?);
     for (set, x) in [("training", &train_x), ("test", &test_x)] {
         if x.dims()[0] == 0 {
             return Err(format!("{}: the {set} set holds no image", folder.display()).into());

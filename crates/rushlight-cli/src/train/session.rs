@@ -43,9 +43,10 @@ pub fn fit(run: &Run, model: &mut impl Layer, set: &Labelled, resume: bool) -> O
         place = run.load_checkpoint(model, &mut optimizer)?;
         println!("going on with {} at epoch {}, step {}", run.folder.display(), place.epoch + 1, place.step);
     }
-    let loader = DataLoader::new(TensorDataset::new(vec![set.train_x.clone(), set.train_y.clone()])?, config.batch)
+    let loader = DataLoader::new(TensorDataset::new([set.train_x.clone(), set.train_y.clone()])?, config.batch)?
         .shuffle(config.seed);
     let schedule = Schedule::one_cycle(loader.len() * config.epochs);
+    let mut flow = FlowRecorder::new();
     let mut metrics = run.metrics(place.metrics)?;
     let begin = Instant::now();
     let before = place.seconds;
@@ -74,9 +75,12 @@ pub fn fit(run: &Run, model: &mut impl Layer, set: &Labelled, resume: bool) -> O
                 return Err(diverged(run, &place, value).into());
             }
             let grads = loss.backward()?;
-            let flow = (place.step % FLOW_EVERY == 0).then(|| FlowRecorder::before(&*model));
+            let look = place.step.is_multiple_of(FLOW_EVERY);
+            if look {
+                flow.before(&*model);
+            }
             optimizer.step(model, &grads)?;
-            if let Some(flow) = flow {
+            if look {
                 metrics.write(&Metric::Flow(flow.after(place.step, &*model, &grads)?))?;
             }
             let n = y.numel() as u64;
@@ -234,7 +238,7 @@ fn add_flow(flow: &mut GradientFlow, record: &rushlight::optim::flow::FlowRecord
     flow.steps.push(record.step);
     for (i, layer) in record.layers.iter().enumerate() {
         flow.norm[i].push(layer.grad_norm);
-        flow.ratio[i].push(layer.update_ratio);
-        flow.dead[i].push(layer.dead_units);
+        flow.ratio[i].push(layer.update_ratio.unwrap_or(f64::NAN));
+        flow.dead[i].push(layer.dead_units.unwrap_or(f64::NAN));
     }
 }

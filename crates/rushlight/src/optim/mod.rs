@@ -1,4 +1,5 @@
-//! Optimizers: SGD, Adam, AdamW, RMSprop and Adagrad, by PyTorch's formulas; schedules and gradient clipping.
+//! Optimizers: SGD, Adam, AdamW, RMSprop and Adagrad, by PyTorch's formulas; schedules, gradient clipping, gradient
+//! flow.
 
 mod algorithm;
 mod clip;
