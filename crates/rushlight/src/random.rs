@@ -1,8 +1,9 @@
 //! Random numbers: seeded, counter-based, the same on any number of threads.
 //!
 //! Each thread has a default [`Generator`] that `randn`, dropout and layer initialisation draw from, so that threads
-//! do not disturb each other's sequences. [`manual_seed`] starts this thread's anew; [`state`] and [`set_state`] save
-//! and restore it, as a training checkpoint does.
+//! do not disturb each other's sequences. The first thread to draw starts at seed 0, the next at 1: a program that
+//! draws on several threads calls [`manual_seed`] on each, for the same numbers every time. [`state`] and
+//! [`set_state`] save and restore a thread's generator, as a training checkpoint does.
 //!
 //! ```
 //! use rushlight::{DType, Tensor, random};
@@ -14,6 +15,7 @@
 //! ```
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::kernels::math::{Functions, sin_cos_turns};
 use crate::kernels::random::{fill, philox};
@@ -223,8 +225,11 @@ fn below(bits: u64, span: u64) -> u64 {
     ((bits as u128 * span as u128) >> 64) as u64
 }
 
+/// How many threads have drawn a number: the seed of the next one, so that no two draw the same.
+static THREADS: AtomicU64 = AtomicU64::new(0);
+
 thread_local! {
-    static DEFAULT: RefCell<Generator> = const { RefCell::new(Generator { seed: 0, offset: 0 }) };
+    static DEFAULT: RefCell<Generator> = RefCell::new(Generator::new(THREADS.fetch_add(1, Ordering::Relaxed)));
 }
 
 /// Starts this thread's generator anew from `seed`. PyTorch: `torch.manual_seed` (which is per process).
@@ -365,6 +370,12 @@ mod tests {
         let x = with(Generator::next_f64);
         set_state(saved);
         assert_eq!(x, with(Generator::next_f64));
+    }
+
+    #[test]
+    fn threads_draw_different_numbers() {
+        let draw = || std::thread::spawn(|| with(Generator::next_u64)).join().unwrap();
+        assert_ne!(draw(), draw());
     }
 
     #[test]

@@ -38,6 +38,7 @@ fn functions_of_one_number() {
         ("gelu", (-3.0, 3.0), |x| x.gelu()),
         ("gelu_tanh", (-3.0, 3.0), |x| x.gelu_tanh()),
         ("silu", (-3.0, 3.0), |x| x.silu()),
+        ("mish", (-3.0, 3.0), |x| x.mish()),
         ("softplus", (-3.0, 3.0), |x| x.softplus()),
         ("log_sigmoid", (-3.0, 3.0), |x| x.log_sigmoid()),
         ("abs", (-2.0, 2.0), |x| x.abs()),

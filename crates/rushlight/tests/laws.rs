@@ -402,3 +402,25 @@ fn bad_arguments_are_errors_that_say_what_is_wrong() {
         assert_eq!(text, expected);
     }
 }
+
+/// A mean is within the range of what it is the mean of, whatever their sum is.
+#[test]
+fn statistics_of_halves_do_not_overflow() -> rushlight::Result<()> {
+    for dtype in [DType::F16, DType::BF16] {
+        let signs = Tensor::arange(0.0, 3000.0, 1.0, DType::F32)?.remainder(2.0)?.mul(2.0)?.sub(1.0)?;
+        let x = signs.to_dtype(dtype)?.mul(300.0)?.reshape([3, 10, 100])?.requires_grad()?;
+        for (name, y, expected) in [
+            ("mean", x.abs()?.mean(..)?, 300.0),
+            ("mean of outer dims", x.abs()?.mean([0, 2])?.select(0, 3)?, 300.0),
+            ("sum", x.sum([0, 2])?.select(0, 3)?, 0.0),
+            ("std", x.std(.., 0.0)?, 300.0),
+            ("norm", x.norm(2.0, ..)?, 300.0 * 3000f64.sqrt()),
+        ] {
+            let found = y.detach().to_dtype(DType::F64)?.item::<f64>()?;
+            assert!((found - expected).abs() <= 4e-3 * expected, "{name} of {dtype}: {found}, not {expected}");
+            let dx = y.backward()?.get(&x).unwrap().to_dtype(DType::F64)?;
+            assert!(dx.to_vec::<f64>()?.iter().all(|d| d.is_finite()), "{name} of {dtype}");
+        }
+    }
+    Ok(())
+}

@@ -201,7 +201,12 @@ fn elementwise_losses_are_their_definitions() {
         ("smooth l1", (-2.0, 2.0), |x, t, r| loss::smooth_l1_loss(x, t, 0.5, r), |x, t| huber(x - t, 0.5) / 0.5),
         ("smooth l1, 0", (-2.0, 2.0), |x, t, r| loss::smooth_l1_loss(x, t, 0.0, r), |x, t| (x - t).abs()),
         ("huber", (-2.0, 2.0), |x, t, r| loss::huber_loss(x, t, 1.5, r), |x, t| huber(x - t, 1.5)),
-        ("bce", (0.05, 0.95), loss::binary_cross_entropy, |p, t| -t * p.ln() - (1.0 - t) * (1.0 - p).ln()),
+        (
+            "bce",
+            (0.05, 0.95),
+            |p, t, reduction| loss::binary_cross_entropy(p, t, None, reduction),
+            |p, t| -t * p.ln() - (1.0 - t) * (1.0 - p).ln(),
+        ),
         (
             "bce with logits",
             (-3.0, 3.0),
@@ -235,7 +240,7 @@ fn binary_cross_entropy_at_its_ends() -> Result<()> {
     // Values and gradients of PyTorch, whose logarithms stop at −100.
     let sum = |p: [f32; 3], t: [f32; 3]| -> Result<(f32, Vec<f32>)> {
         let p = Tensor::new(p)?.requires_grad()?;
-        let y = loss::binary_cross_entropy(&p, &Tensor::new(t)?, Reduction::Sum)?;
+        let y = loss::binary_cross_entropy(&p, &Tensor::new(t)?, None, Reduction::Sum)?;
         Ok((y.item()?, y.backward()?.get(&p).unwrap().to_vec()?))
     };
     let (y, dp) = sum([0.0, 1.0, 0.3], [0.0, 1.0, 1.0])?;
@@ -244,7 +249,7 @@ fn binary_cross_entropy_at_its_ends() -> Result<()> {
     assert!((y - 200.7803).abs() < 1e-3 && (dp[0] / -1e12 - 1.0).abs() < 1e-6 && (dp[1] / 1e12 - 1.0).abs() < 1e-6);
     let one = Tensor::ones(1, DType::F32)?;
     for bad in [1.5, -0.1, f64::NAN] {
-        let text = message(loss::binary_cross_entropy(&one.full_like(bad)?, &one, Reduction::Mean));
+        let text = message(loss::binary_cross_entropy(&one.full_like(bad)?, &one, None, Reduction::Mean));
         assert!(text.contains("is no probability"), "{text}");
     }
     // With logits there is no end: no overflow at 800, and gradients σ(x) − t.

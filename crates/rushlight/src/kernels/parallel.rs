@@ -1,7 +1,8 @@
 //! Threads. Work is cut into chunks by its size alone, so results are the same on any number of threads.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, mpsc};
 
 use rayon::prelude::*;
 
@@ -58,8 +59,34 @@ pub(crate) fn install<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     }
     let pool = POOL.read().unwrap_or_else(|e| e.into_inner()).clone();
     match pool {
+        Some(pool) if rayon::current_thread_index().is_some() && pool.current_thread_index().is_none() => {
+            install_from_other_pool(&pool, f)
+        }
         Some(pool) => pool.install(f),
         None => f(),
+    }
+}
+
+/// [`install`] for a thread of somebody else's pool.
+///
+/// Rayon would have that thread take up another task of its pool while it waits. The task would then run inside of
+/// what this thread is at: untracked within its `no_grad`, or waiting for a lock that this thread holds.
+fn install_from_other_pool<R: Send>(pool: &rayon::ThreadPool, f: impl FnOnce() -> R + Send) -> R {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let job: Box<dyn FnOnce() + Send + '_> = Box::new(move || {
+        let result = catch_unwind(AssertUnwindSafe(f));
+        // The receiver waits until this has come.
+        let _ = sender.send(result);
+    });
+    // SAFETY: `f` and its result are all that the job borrows. It has used up the one and sent off the other when
+    // `recv` returns, and nothing between here and there returns or panics.
+    let job: Box<dyn FnOnce() + Send + 'static> = unsafe { std::mem::transmute(job) };
+    pool.spawn(job);
+    match receiver.recv() {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => resume_unwind(panic),
+        // The pool lives as long as this borrow of it and drops no job.
+        Err(_) => unreachable!("a task of the thread pool was dropped"),
     }
 }
 

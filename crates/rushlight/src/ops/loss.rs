@@ -29,17 +29,40 @@ impl Reduction {
 }
 
 /// Cross-entropy of logits and targets with the default options: see [`CrossEntropy`]. PyTorch: `F.cross_entropy`.
+///
+/// ```
+/// # use rushlight::{Tensor, loss::cross_entropy};
+/// let logits = Tensor::new([[0.0f64, 0.0], [0.0, 3f64.ln()]])?;
+/// let loss = cross_entropy(&logits, &Tensor::new([0i64, 1])?)?.item::<f64>()?;
+/// assert!((loss - (2f64.ln() + (4f64 / 3.0).ln()) / 2.0).abs() < 1e-12);
+/// # Ok::<(), rushlight::Error>(())
+/// ```
 pub fn cross_entropy(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
     CrossEntropy::default().forward(logits, target)
 }
 
-/// The mean of `−log_p[target]`, for log-probabilities. PyTorch: `F.nll_loss`.
+/// The mean of `−log_p[target]`, for log-probabilities. PyTorch: `F.nll_loss`. Errors: as [`CrossEntropy`]'s.
+///
+/// ```
+/// # use rushlight::{Tensor, loss::nll_loss};
+/// let log_p = Tensor::new([[-1.0f32, -0.5], [-3.0, -0.1]])?;
+/// assert_eq!(nll_loss(&log_p, &Tensor::new([1i64, 0])?)?.item::<f32>()?, 1.75);
+/// # Ok::<(), rushlight::Error>(())
+/// ```
 pub fn nll_loss(log_p: &Tensor, target: &Tensor) -> Result<Tensor> {
     CrossEntropy::default().forward_log(log_p, target)
 }
 
 /// `max(x, 0) − x·t + ln(1 + e^−|x|)`: stable at any logit. `pos_weight` multiplies the loss of positive targets,
-/// `weight` every loss; both broadcast. PyTorch: `F.binary_cross_entropy_with_logits`.
+/// `weight` every loss; both broadcast. PyTorch: `F.binary_cross_entropy_with_logits`. Errors: shapes that differ.
+///
+/// ```
+/// # use rushlight::{Tensor, loss::{Reduction, binary_cross_entropy_with_logits}};
+/// let (logits, target) = (Tensor::new([0.0f64, 1000.0])?, Tensor::new([1.0f64, 1.0])?);
+/// let loss = binary_cross_entropy_with_logits(&logits, &target, None, None, Reduction::None)?;
+/// assert_eq!(loss.to_vec::<f64>()?, [2f64.ln(), 0.0]);
+/// # Ok::<(), rushlight::Error>(())
+/// ```
 pub fn binary_cross_entropy_with_logits(
     logits: &Tensor,
     target: &Tensor,
@@ -64,8 +87,22 @@ pub fn binary_cross_entropy_with_logits(
 }
 
 /// `−t·ln p − (1 − t)·ln(1 − p)`, the logarithms cut at −100; `dp = (p − t) / max(p (1 − p), 1e-12) · dy`, both as
-/// PyTorch's. PyTorch: `F.binary_cross_entropy`. Errors: a `p` outside [0, 1].
-pub fn binary_cross_entropy(p: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
+/// PyTorch's. `weight` multiplies the losses and broadcasts. PyTorch: `F.binary_cross_entropy`.
+///
+/// ```
+/// # use rushlight::{Tensor, loss::{Reduction, binary_cross_entropy}};
+/// let (p, target) = (Tensor::new([0.5f64, 0.25])?, Tensor::new([1.0f64, 0.0])?);
+/// let loss = binary_cross_entropy(&p, &target, None, Reduction::Sum)?.item::<f64>()?;
+/// assert!((loss - (-(0.5f64.ln()) - 0.75f64.ln())).abs() < 1e-12);
+/// # Ok::<(), rushlight::Error>(())
+/// ```
+/// Errors: a `p` outside [0, 1]; shapes that differ.
+pub fn binary_cross_entropy(
+    p: &Tensor,
+    target: &Tensor,
+    weight: Option<&Tensor>,
+    reduction: Reduction,
+) -> Result<Tensor> {
     let op = "binary_cross_entropy";
     float_only(op, p)?;
     same_shape(op, p, target)?;
@@ -86,22 +123,46 @@ pub fn binary_cross_entropy(p: &Tensor, target: &Tensor, reduction: Reduction) -
         })?;
         Ok([dp, when_tracked(&t0, || dy.mul(&log_q(&p0)?.sub(&log_p(&p0)?)?))?])
     })?;
-    reduction.apply(losses)
+    reduction.apply(match weight {
+        Some(w) => losses.mul(w)?,
+        None => losses,
+    })
 }
 
-/// `(x − t)²`. PyTorch: `F.mse_loss`.
+/// `(x − t)²`. PyTorch: `F.mse_loss`. Errors: shapes that differ.
+///
+/// ```
+/// # use rushlight::{Tensor, loss::{Reduction, mse_loss}};
+/// let (x, t) = (Tensor::new([1.0f32, 5.0])?, Tensor::new([0.0f32, 2.0])?);
+/// assert_eq!(mse_loss(&x, &t, Reduction::Mean)?.item::<f32>()?, 5.0);
+/// # Ok::<(), rushlight::Error>(())
+/// ```
 pub fn mse_loss(x: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
     same_shape("mse_loss", x, target)?;
     reduction.apply(x.sub(target)?.square()?)
 }
 
-/// `|x − t|`. PyTorch: `F.l1_loss`.
+/// `|x − t|`. PyTorch: `F.l1_loss`. Errors: shapes that differ.
+///
+/// ```
+/// # use rushlight::{Tensor, loss::{Reduction, l1_loss}};
+/// let (x, t) = (Tensor::new([1.0f32, 5.0])?, Tensor::new([0.0f32, 2.0])?);
+/// assert_eq!(l1_loss(&x, &t, Reduction::Mean)?.item::<f32>()?, 2.0);
+/// # Ok::<(), rushlight::Error>(())
+/// ```
 pub fn l1_loss(x: &Tensor, target: &Tensor, reduction: Reduction) -> Result<Tensor> {
     same_shape("l1_loss", x, target)?;
     reduction.apply(x.sub(target)?.abs()?)
 }
 
-/// `d²/(2β)` where `d = |x − t| < β`, else `d − β/2`. PyTorch: `F.smooth_l1_loss`.
+/// `d²/(2β)` where `d = |x − t| < β`, else `d − β/2`. PyTorch: `F.smooth_l1_loss`. Errors: β below 0; shapes that differ.
+///
+/// ```
+/// # use rushlight::{Tensor, loss::{Reduction, smooth_l1_loss}};
+/// let (x, t) = (Tensor::new([0.5f32, 5.0])?, Tensor::new([0.0f32, 2.0])?);
+/// assert_eq!(smooth_l1_loss(&x, &t, 1.0, Reduction::None)?.to_vec::<f32>()?, [0.125, 2.5]);
+/// # Ok::<(), rushlight::Error>(())
+/// ```
 pub fn smooth_l1_loss(x: &Tensor, target: &Tensor, beta: f64, reduction: Reduction) -> Result<Tensor> {
     if beta == 0.0 {
         return l1_loss(x, target, reduction);
@@ -112,7 +173,15 @@ pub fn smooth_l1_loss(x: &Tensor, target: &Tensor, beta: f64, reduction: Reducti
     huber_loss(x, target, beta, Reduction::None)?.div(beta).and_then(|l| reduction.apply(l))
 }
 
-/// `d²/2` where `d = |x − t| < δ`, else `δ (d − δ/2)`; `dx = clamp(x − t, −δ, δ) · dy`. PyTorch: `F.huber_loss`. Source: Huber 1964.
+/// `d²/2` where `d = |x − t| < δ`, else `δ (d − δ/2)`; `dx = clamp(x − t, −δ, δ) · dy`. PyTorch: `F.huber_loss`.
+/// Source: Huber 1964. Errors: δ not above 0; shapes that differ.
+///
+/// ```
+/// # use rushlight::{Tensor, loss::{Reduction, huber_loss}};
+/// let (x, t) = (Tensor::new([0.5f32, 5.0])?, Tensor::new([0.0f32, 2.0])?);
+/// assert_eq!(huber_loss(&x, &t, 2.0, Reduction::None)?.to_vec::<f32>()?, [0.125, 4.0]);
+/// # Ok::<(), rushlight::Error>(())
+/// ```
 pub fn huber_loss(x: &Tensor, target: &Tensor, delta: f64, reduction: Reduction) -> Result<Tensor> {
     same_shape("huber_loss", x, target)?;
     if delta.is_nan() || delta <= 0.0 {
@@ -134,7 +203,15 @@ pub fn huber_loss(x: &Tensor, target: &Tensor, delta: f64, reduction: Reduction)
 /// `t (ln t − x)` for log-probabilities `x`, where `t` is a probability or, with `log_target`, its logarithm.
 ///
 /// `batch_mean` divides the sum by the number of rows, which is the divergence; [`Reduction::Mean`] divides by all
-/// elements, as PyTorch's default does. PyTorch: `F.kl_div`.
+/// elements, as PyTorch's default does. PyTorch: `F.kl_div`. Errors: shapes that differ.
+///
+/// ```
+/// # use rushlight::{Tensor, loss::{Reduction, kl_div}};
+/// let (q, p) = (Tensor::new([[0.5f64, 0.5]])?, Tensor::new([[0.25f64, 0.75]])?);
+/// let divergence = kl_div(&q.log()?, &p, false, true, Reduction::Sum)?.item::<f64>()?;
+/// assert!((divergence - (0.25 * 0.5f64.ln() + 0.75 * 1.5f64.ln())).abs() < 1e-12);
+/// # Ok::<(), rushlight::Error>(())
+/// ```
 pub fn kl_div(x: &Tensor, target: &Tensor, log_target: bool, batch_mean: bool, reduction: Reduction) -> Result<Tensor> {
     same_shape("kl_div", x, target)?;
     let losses = if log_target {

@@ -51,6 +51,12 @@ fn over_runs(
     Ok(x)
 }
 
+/// `f` of halves, computed in f32: sums of them leave their range (65,504 for f16) where the result does not.
+fn in_f32(x: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) -> Option<Result<Tensor>> {
+    let half = matches!(x.dtype(), DType::F16 | DType::BF16);
+    half.then(|| f(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype()))
+}
+
 impl Tensor {
     /// Σ over `dims`, which go away. Integers and bool sum to i64. PyTorch: `sum`.
     ///
@@ -79,6 +85,11 @@ impl Tensor {
                 Tensor::build("sum", shape, |out: &mut [i64]| reduce::fold(x, cut, out, add, |a| a))
             });
         }
+        if runs(&dims).len() > 1
+            && let Some(sum) = in_f32(self, |x| x.sum_keepdim(dims.to_vec()))
+        {
+            return sum;
+        }
         let out = over_runs(self, &dims, |x, cut, shape| {
             each_float!("sum", x.dtype(), T => {
                 let x = x.slice::<T>("sum")?;
@@ -100,6 +111,9 @@ impl Tensor {
     pub fn mean_keepdim(&self, dims: impl Dims) -> Result<Tensor> {
         float_only("mean", self)?;
         let dims = dims.indices("mean", self.shape())?;
+        if let Some(mean) = in_f32(self, |x| x.mean_keepdim(dims.to_vec())) {
+            return mean;
+        }
         let n: usize = dims.iter().map(|&d| self.dims()[d]).product();
         self.sum_keepdim(dims.to_vec())?.div(n as f64)
     }
@@ -174,6 +188,9 @@ impl Tensor {
     pub fn var_keepdim(&self, dims: impl Dims, correction: f64) -> Result<Tensor> {
         float_only("var", self)?;
         let dims = dims.indices("var", self.shape())?;
+        if let Some(var) = in_f32(self, |x| x.var_keepdim(dims.to_vec(), correction)) {
+            return var;
+        }
         let n: usize = dims.iter().map(|&d| self.dims()[d]).product();
         let centred = self.sub(&self.mean_keepdim(dims.to_vec())?)?;
         centred.square()?.sum_keepdim(dims.to_vec())?.div((n as f64 - correction).max(0.0))
@@ -181,7 +198,11 @@ impl Tensor {
 
     /// The standard deviation over `dims`. PyTorch: `std(correction=…)`.
     pub fn std(&self, dims: impl Dims, correction: f64) -> Result<Tensor> {
-        self.var(dims, correction)?.sqrt()
+        let dims = dims.indices("std", self.shape())?;
+        if let Some(std) = in_f32(self, |x| x.std(dims.to_vec(), correction)) {
+            return std;
+        }
+        self.var(dims.to_vec(), correction)?.sqrt()
     }
 
     /// `ln Σ eˣ` over `dims`, without overflow: the soft max. Its gradient is softmax. PyTorch: `logsumexp`.
@@ -210,6 +231,9 @@ impl Tensor {
     pub fn norm(&self, p: f64, dims: impl Dims) -> Result<Tensor> {
         float_only("norm", self)?;
         let dims = dims.indices("norm", self.shape())?;
+        if let Some(norm) = in_f32(self, |x| x.norm(p, dims.to_vec())) {
+            return norm;
+        }
         let shape = dropped(self.shape(), &dims);
         let (named, x) = (dims.to_vec(), self);
         match p {

@@ -140,6 +140,10 @@ functions! {
     };
     Silu: |s, x| x * x.sigmoid(), { let y = x.sigmoid(); y * (C::ONE + x * (C::ONE - y)) };
     // softplus(x) = max(x, 0) + ln(1 + e^-|x|): no overflow at either end.
+    Mish: |s, x| x * (x.maximum(C::ZERO) + (-x.abs()).exp().ln_1p()).tanh(), {
+        let t = (x.maximum(C::ZERO) + (-x.abs()).exp().ln_1p()).tanh();
+        t + x * (C::ONE - t * t) * x.sigmoid()
+    };
     Softplus: |s, x| x.maximum(C::ZERO) + (-x.abs()).exp().ln_1p(), x.sigmoid();
     LogSigmoid: |s, x| x.minimum(C::ZERO) - (-x.abs()).exp().ln_1p(), (-x).sigmoid();
     Abs: |s, x| x.abs(), sign(x);
@@ -247,6 +251,12 @@ methods! {
     silu = Silu, |x, dy| {
         let y = x.sigmoid()?;
         dy.mul(&x.mul(&y.neg()?.add(1.0)?)?.add(1.0)?.mul(&y)?)
+    };
+    /// `x · tanh(softplus(x))`. PyTorch: `mish`. Source: Misra 2019.
+    mish = Mish, |x, dy| {
+        let t = x.softplus()?.tanh()?;
+        let slope = x.mul(&t.square()?.neg()?.add(1.0)?)?.mul(&x.sigmoid()?)?;
+        dy.mul(&t.add(&slope)?)
     };
     /// `ln(1 + eˣ)`, the soft relu; stable at both ends. PyTorch: `softplus` (with beta 1).
     softplus = Softplus, |x, dy| dy.mul(&x.sigmoid()?);

@@ -95,7 +95,7 @@ pub fn run(c: &Case, x: &[Tensor]) -> Result<Option<Vec<Tensor>>> {
     macro_rules! u { ($($n:ident)*) => { match c.op.as_str() { $(stringify!($n) => Some(a.$n()?),)* _ => None } } }
     if x.len() == 1
         && c.args.is_empty()
-        && let Some(y) = u!(exp expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan tanh sigmoid erf relu gelu gelu_tanh silu softplus log_sigmoid abs neg square sign step floor ceil round trunc isnan isinf isfinite logical_not t nonzero trace)
+        && let Some(y) = u!(exp expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan tanh sigmoid erf relu gelu gelu_tanh mish silu softplus log_sigmoid abs neg square sign step floor ceil round trunc isnan isinf isfinite logical_not t nonzero trace)
     {
         return Ok(Some(vec![y]));
     }
@@ -231,12 +231,7 @@ pub fn run(c: &Case, x: &[Tensor]) -> Result<Option<Vec<Tensor>>> {
             let w = if c.arg("has_weight") { rest.next() } else { None };
             vec![loss::binary_cross_entropy_with_logits(a, &x[1], w, rest.next(), reduction(c))?]
         }
-        "bce" => {
-            if c.arg("has_weight") {
-                return Ok(Some(vec![]));
-            }
-            vec![loss::binary_cross_entropy(a, &x[1], reduction(c))?]
-        }
+        "bce" => vec![loss::binary_cross_entropy(a, &x[1], x.get(2), reduction(c))?],
         "mse" => vec![loss::mse_loss(a, &x[1], reduction(c))?],
         "l1" => vec![loss::l1_loss(a, &x[1], reduction(c))?],
         "smooth_l1" => vec![loss::smooth_l1_loss(a, &x[1], c.arg("beta"), reduction(c))?],

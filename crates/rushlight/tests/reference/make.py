@@ -37,6 +37,7 @@ def elementwise():
         ("gelu", F.gelu, real, {}),
         ("gelu_tanh", lambda x: F.gelu(x, approximate="tanh"), real, {}),
         ("log_sigmoid", F.logsigmoid, real, {}),
+        ("mish", F.mish, real, {}),
         ("step", lambda x: torch.heaviside(x.detach(), torch.tensor(0.0)), real, {}),
     ]
     unary += [("leaky_relu", F.leaky_relu, real, dict(negative_slope=slope)) for slope in (0.01, 0.3)]
