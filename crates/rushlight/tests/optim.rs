@@ -102,7 +102,7 @@ fn a_saved_state_goes_on_to_the_same_bits() -> Result<()> {
     ];
     for algorithm in algorithms {
         let mut model = model()?;
-        let mut optimizer = Optimizer::new(algorithm.clone());
+        let mut optimizer = Optimizer::new(algorithm);
         let run = |model: &mut Sequential, optimizer: &mut Optimizer| -> Result<()> {
             for _ in 0..3 {
                 let grads = loss(model, 0..8)?.backward()?;
@@ -114,7 +114,7 @@ fn a_saved_state_goes_on_to_the_same_bits() -> Result<()> {
         let (weights, state) = (model.state_dict(), optimizer.state_dict()?);
         run(&mut model, &mut optimizer)?;
         let expected = values(&model)?;
-        let (mut again, mut optimizer) = (self::model()?, Optimizer::new(algorithm.clone()));
+        let (mut again, mut optimizer) = (self::model()?, Optimizer::new(algorithm));
         again.load_state_dict(&weights)?;
         optimizer.load_state_dict(&state)?;
         run(&mut again, &mut optimizer)?;
