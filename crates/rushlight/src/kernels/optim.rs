@@ -1,9 +1,9 @@
 //! One pass over a parameter, its gradient and the optimizer's state: what each would be read and written for apart
 //! is read and written once.
 
-use crate::Float;
 use crate::kernels::parallel::{self, GRAIN};
 use crate::kernels::simd::dispatch;
+use crate::{Float, Real};
 
 /// `(p, states) = f(p, g, states)`, element by element, computed in `T::Compute`.
 pub(crate) fn update<T: Float, const S: usize>(
@@ -29,19 +29,13 @@ pub(crate) fn update<T: Float, const S: usize>(
                 #[inline(always)]
                 || {
                     let n = param.len();
-                    // Slices of one length each, so that the loop needs no bounds checks.
-                    let mut s: [&mut [T]; S] = std::array::from_fn(|_| Default::default());
-                    for (to, from) in s.iter_mut().zip(states.iter_mut()) {
-                        *to = &mut from[..n];
-                    }
-                    let grad = &grad[..n];
-                    for i in 0..n {
-                        let old: [T::Compute; S] = std::array::from_fn(|k| s[k][i].up());
-                        let (p, new) = f(param[i].up(), grad[i].up(), old);
-                        param[i] = T::down(p);
-                        for k in 0..S {
-                            s[k][i] = T::down(new[k]);
-                        }
+                    for at in (0..n).step_by(LANES) {
+                        let here = at..(at + LANES).min(n);
+                        let states: [&mut [T]; S] = states.each_mut().map(
+                            #[inline(always)]
+                            |s| &mut s[here.clone()],
+                        );
+                        lanes(&mut param[here.clone()], &grad[here], states, f);
                     }
                 },
             );
@@ -49,10 +43,59 @@ pub(crate) fn update<T: Float, const S: usize>(
     });
 }
 
+/// Elements that go through local arrays at a time. The compiler cannot know that the slices do not overlap, and would
+/// take one element after the other; of local arrays it knows.
+const LANES: usize = 64;
+
+#[inline(always)]
+fn lanes<T: Float, const S: usize>(
+    param: &mut [T],
+    grad: &[T],
+    states: [&mut [T]; S],
+    f: impl Fn(T::Compute, T::Compute, [T::Compute; S]) -> (T::Compute, [T::Compute; S]),
+) {
+    let zero = [T::Compute::ZERO; LANES];
+    let (mut p, mut g, mut s) = (zero, zero, [zero; S]);
+    load(&mut p, param);
+    load(&mut g, grad);
+    for k in 0..S {
+        load(&mut s[k], states[k]);
+    }
+    for i in 0..LANES {
+        let mut old = [T::Compute::ZERO; S];
+        for k in 0..S {
+            old[k] = s[k][i];
+        }
+        let (new, states) = f(p[i], g[i], old);
+        p[i] = new;
+        for k in 0..S {
+            s[k][i] = states[k];
+        }
+    }
+    store(&p, param);
+    for (s, to) in s.iter().zip(states) {
+        store(s, to);
+    }
+}
+
+#[inline(always)]
+fn load<T: Float>(to: &mut [T::Compute; LANES], from: &[T]) {
+    if let Ok(whole) = <&[T; LANES]>::try_from(from) {
+        to.iter_mut().zip(whole).for_each(|(t, f)| *t = f.up());
+    } else {
+        to.iter_mut().zip(from).for_each(|(t, f)| *t = f.up());
+    }
+}
+
+#[inline(always)]
+fn store<T: Float>(from: &[T::Compute; LANES], to: &mut [T]) {
+    to.iter_mut().zip(from).for_each(|(t, f)| *t = T::down(*f));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Real, bf16};
+    use crate::bf16;
 
     /// Momentum and a running square, as every algorithm has: against the same formula in f64, one step at a time.
     fn check<T: Float>(n: usize, tolerance: f64) {

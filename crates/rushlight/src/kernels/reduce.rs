@@ -3,6 +3,8 @@
 //! With `inner == 1` each row is reduced in several lanes, else whole rows of `inner` are combined one below the
 //! other. Chunks are fixed by size and combined in order, so the result does not depend on the number of threads.
 
+use std::ops::Range;
+
 use crate::kernels::parallel::{self, GRAIN};
 use crate::kernels::simd::dispatch;
 use crate::{Element, Float, Real};
@@ -84,36 +86,72 @@ pub(crate) fn fold<T: Element, R: Element, F: Fold<T>>(
             }
         });
     } else {
-        // Columns in blocks that stay in cache while the rows pass over them; long columns also in pieces of rows.
-        const WIDTH: usize = 512;
-        let rows = (GRAIN * 4 / inner.min(WIDTH)).max(16);
-        let (blocks, pieces) = (inner.div_ceil(WIDTH), n.div_ceil(rows));
+        // Whole rows one below the other, in accumulators that stay in the L1 cache; long columns in pieces of rows.
+        let (blocks, pieces, rows) = grid(n, inner);
         let partial = parallel::map_chunks(outer * blocks * pieces, 1, |task| {
-            let task = task.start;
-            let (o, block, piece) = (task / (blocks * pieces), task / pieces % blocks, task % pieces);
-            let columns = block * WIDTH..((block + 1) * WIDTH).min(inner);
-            let mut acc = [f.start(); WIDTH];
+            let (o, columns, r) = tile(task.start, (n, inner), (blocks, pieces, rows));
+            let mut acc = vec![f.start(); columns.len()];
             dispatch(
                 #[inline(always)]
                 || {
-                    for r in piece * rows..((piece + 1) * rows).min(n) {
-                        let row = &x[(o * n + r) * inner..][columns.clone()];
-                        for (a, &v) in acc.iter_mut().zip(row) {
-                            *a = f.step(*a, v);
-                        }
+                    let row = |r: usize| &x[(o * n + r) * inner..][columns.clone()];
+                    // Four rows for each time an accumulator is loaded and stored.
+                    let mut r = r;
+                    while r.len() >= 4 {
+                        step_rows(&mut acc, [0, 1, 2, 3].map(|i| row(r.start + i)), f);
+                        r.start += 4;
+                    }
+                    for r in r {
+                        step_rows(&mut acc, [row(r)], f);
                     }
                 },
             );
-            smallvec::SmallVec::<[F::Acc; 0]>::from_slice(&acc[..columns.len()])
+            acc
         });
         for (task, parts) in partial.chunks(pieces).enumerate() {
-            let (o, block) = (task / blocks, task % blocks);
-            for i in 0..parts[0].len() {
+            let (o, columns, _) = tile(task * pieces, (n, inner), (blocks, pieces, rows));
+            for (i, out) in out[o * inner..][columns].iter_mut().enumerate() {
                 let total = parts[1..].iter().fold(parts[0][i], |a, p| f.join(a, p[i]));
-                out[o * inner + block * WIDTH + i] = finish(total);
+                *out = finish(total);
             }
         }
     }
+}
+
+/// Each accumulator takes in the elements of its column. (A function, so that the compiler knows the slices apart.)
+#[inline(always)]
+fn step_rows<T: Copy, F: Fold<T>, const R: usize>(acc: &mut [F::Acc], rows: [&[T]; R], f: F) {
+    let rows = rows.map(
+        #[inline(always)]
+        |r| &r[..acc.len()],
+    );
+    for i in 0..acc.len() {
+        let mut a = acc[i];
+        for row in rows {
+            a = f.step(a, row[i]);
+        }
+        acc[i] = a;
+    }
+}
+
+/// How `[n, inner]` is cut for a reduction of `n`: blocks of columns, pieces of rows, rows in a piece.
+fn grid(n: usize, inner: usize) -> (usize, usize, usize) {
+    // At most 32 partial results of a column, which are combined on one thread.
+    let rows = (GRAIN * 8 / inner.min(WIDTH)).max(16).max(n.div_ceil(32));
+    (inner.div_ceil(WIDTH), n.div_ceil(rows), rows)
+}
+
+/// Columns in a block: 8 KiB of f32, so that accumulators, their indices and some rows stay in the L1 cache.
+const WIDTH: usize = 2048;
+
+/// What task number `task` covers: which of the outer indices, which columns and which rows.
+fn tile(
+    task: usize,
+    (n, inner): (usize, usize),
+    (blocks, pieces, rows): (usize, usize, usize),
+) -> (usize, Range<usize>, Range<usize>) {
+    let (o, block, piece) = (task / (blocks * pieces), task / pieces % blocks, task % pieces);
+    (o, block * WIDTH..((block + 1) * WIDTH).min(inner), piece * rows..((piece + 1) * rows).min(n))
 }
 
 /// Σ x, in the type that T is computed in.
@@ -196,77 +234,130 @@ pub(crate) fn extremum<T: Element>(
     assert_eq!(values.len(), outer * inner);
     assert_eq!(index.len(), outer * inner);
     assert!(n > 0);
+    if values.is_empty() {
+        return;
+    }
     #[allow(clippy::eq_op)] // x != x: NaN
     let wins = move |a: T, b: T| better(a, b) || (a != a && b == b);
-    if inner == 1 {
+    if inner == 1 && n > PIECE {
+        for ((row, value), index) in x.chunks(n).zip(values).zip(index) {
+            let parts = parallel::map_chunks(n, PIECE, |r| (r.start, first_best(&row[r], better)));
+            let (mut start, mut best) = parts[0];
+            for &(later, part) in &parts[1..] {
+                if wins(part.0, best.0) {
+                    (start, best) = (later, part);
+                }
+            }
+            (*value, *index) = (best.0, (start + best.1) as i64);
+        }
+    } else if inner == 1 {
         let rows = (GRAIN / n).max(1);
         parallel::chunks2((values, rows), (index, rows), |chunk, values, index| {
             for (i, (value, index)) in values.iter_mut().zip(index).enumerate() {
-                let row = &x[(chunk * rows + i) * n..][..n];
-                (*value, *index) = dispatch(
-                    #[inline(always)]
-                    || first_best(row, wins),
-                );
+                let (best, at) = first_best(&x[(chunk * rows + i) * n..][..n], better);
+                (*value, *index) = (best, at as i64);
             }
         });
     } else {
-        parallel::chunks2((values, inner), (index, inner), |o, values, index| {
-            values.copy_from_slice(&x[o * n * inner..][..inner]);
-            index.fill(0);
+        let (blocks, pieces, rows) = grid(n, inner);
+        let partial = parallel::map_chunks(outer * blocks * pieces, 1, |task| {
+            let (o, columns, r) = tile(task.start, (n, inner), (blocks, pieces, rows));
+            let row = |r: usize| &x[(o * n + r) * inner..][columns.clone()];
+            // Indices within the piece: as narrow as the values, they are compared and chosen alike.
+            let (mut value, mut at) = (row(r.start).to_vec(), vec![0u32; columns.len()]);
             dispatch(
                 #[inline(always)]
                 || {
-                    for r in 1..n {
-                        let row = &x[(o * n + r) * inner..][..inner];
-                        for ((value, index), &v) in values.iter_mut().zip(index.iter_mut()).zip(row) {
-                            let win = wins(v, *value);
-                            *value = if win { v } else { *value };
-                            *index = if win { r as i64 } else { *index };
-                        }
+                    let mut i = 1;
+                    while i + 4 <= r.len() {
+                        keep_best(&mut value, &mut at, [0, 1, 2, 3].map(|k| row(r.start + i + k)), i as u32, wins);
+                        i += 4;
+                    }
+                    for i in i..r.len() {
+                        keep_best(&mut value, &mut at, [row(r.start + i)], i as u32, wins);
                     }
                 },
             );
+            (value, at)
         });
+        for (task, parts) in partial.chunks(pieces).enumerate() {
+            let (o, columns, _) = tile(task * pieces, (n, inner), (blocks, pieces, rows));
+            for i in 0..columns.len() {
+                let place = o * inner + columns.start + i;
+                (values[place], index[place]) = (parts[0].0[i], parts[0].1[i] as i64);
+                for (piece, (value, at)) in parts.iter().enumerate().skip(1) {
+                    if wins(value[i], values[place]) {
+                        (values[place], index[place]) = (value[i], (piece * rows) as i64 + at[i] as i64);
+                    }
+                }
+            }
+        }
     }
 }
 
-/// The first element of `row` that no other beats, and its index. Lanes keep their own first best.
+/// Takes the values of rows `r`, `r + 1`, … where they win.
 #[inline(always)]
-fn first_best<T: Element>(row: &[T], wins: impl Fn(T, T) -> bool + Copy) -> (T, i64) {
-    const LANES: usize = 16;
-    if row.len() < 2 * LANES {
-        let mut best = 0;
-        for i in 1..row.len() {
-            if wins(row[i], row[best]) {
-                best = i;
+fn keep_best<T: Copy, const R: usize>(
+    value: &mut [T],
+    at: &mut [u32],
+    rows: [&[T]; R],
+    r: u32,
+    wins: impl Fn(T, T) -> bool,
+) {
+    let at = &mut at[..value.len()];
+    let rows = rows.map(
+        #[inline(always)]
+        |r| &r[..value.len()],
+    );
+    for i in 0..value.len() {
+        let (mut best, mut place) = (value[i], at[i]);
+        for (k, row) in rows.iter().enumerate() {
+            let win = wins(row[i], best);
+            best = if win { row[i] } else { best };
+            place = if win { r + k as u32 } else { place };
+        }
+        (value[i], at[i]) = (best, place);
+    }
+}
+
+/// The first element of `row` that no other beats, and its index; NaN beats everything.
+///
+/// Two passes that vectorise, the best value and then where it is, are faster than one that carries indices along.
+fn first_best<T: Element>(row: &[T], better: impl Fn(T, T) -> bool + Copy) -> (T, usize) {
+    const LANES: usize = 64;
+    dispatch(
+        #[inline(always)]
+        #[allow(clippy::eq_op)] // x != x: NaN
+        || {
+            let mut lanes = [row[0]; LANES];
+            let mut nan = [false; LANES];
+            let pieces = row.chunks_exact(LANES);
+            let rest = pieces.remainder();
+            for piece in pieces {
+                for ((best, nan), &v) in lanes.iter_mut().zip(&mut nan).zip(piece) {
+                    *best = if better(v, *best) { v } else { *best };
+                    *nan |= v != v;
+                }
             }
-        }
-        return (row[best], best as i64);
-    }
-    let mut value: [T; LANES] = [T::default(); LANES];
-    value.copy_from_slice(&row[..LANES]);
-    let mut at = [0i64; LANES]; // the piece, not the element: lane l of piece p is element p·LANES + l
-    let pieces = row.chunks_exact(LANES);
-    let rest = row.len() - pieces.remainder().len();
-    for (p, piece) in pieces.enumerate().skip(1) {
-        for l in 0..LANES {
-            let win = wins(piece[l], value[l]);
-            value[l] = if win { piece[l] } else { value[l] };
-            at[l] = if win { p as i64 } else { at[l] };
-        }
-    }
-    let (mut best, mut index) = (value[0], at[0] * LANES as i64);
-    for l in 1..LANES {
-        let i = at[l] * LANES as i64 + l as i64;
-        // Equal values (and two NaNs) go to the earlier element.
-        if wins(value[l], best) || (!wins(best, value[l]) && i < index) {
-            (best, index) = (value[l], i);
+            let best = lanes.iter().chain(rest).fold(row[0], |a, &b| if better(b, a) { b } else { a });
+            if nan.iter().any(|n| *n) || best != best || rest.iter().any(|v| v != v) {
+                let at = row.iter().position(|v| v != v).unwrap_or(0);
+                return (row[at], at);
+            }
+            (best, first(row, best))
+        },
+    )
+}
+
+/// Where `value` is first.
+#[inline(always)]
+fn first<T: Element>(row: &[T], value: T) -> usize {
+    const LANES: usize = 64;
+    for (p, piece) in row.chunks(LANES).enumerate() {
+        // Without an early exit in here, the comparison of a whole piece vectorises.
+        if piece.iter().fold(false, |found, v| found | (*v == value)) {
+            return p * LANES + piece.iter().position(|v| *v == value).unwrap_or(0);
         }
     }
-    for (i, &v) in row.iter().enumerate().skip(rest) {
-        if wins(v, best) {
-            (best, index) = (v, i as i64);
-        }
-    }
-    (best, index)
+    0
 }
