@@ -6,7 +6,7 @@
 
 use crate::kernels::parallel::{self, GRAIN};
 use crate::kernels::simd::dispatch;
-use crate::kernels::strided::{BLOCK, Reader, Strided};
+use crate::kernels::strided::{BLOCK, Reader, Scratch, Strided};
 use crate::{Element, Float, Real};
 
 /// `out = f(a)`
@@ -21,11 +21,16 @@ pub(crate) fn map1<A: Element, R: Element>(a: Strided<'_, A>, out: &mut [R], f: 
 
 /// `out = f(out, a)`, in place.
 pub(crate) fn update<T: Element, A: Element>(out: &mut [T], a: Strided<'_, A>, f: impl Fn(T, A) -> T + Sync + Copy) {
-    blocks1(a, out, &|out, a| {
-        dispatch(
-            #[inline(always)]
-            || out.iter_mut().zip(a).for_each(|(o, &a)| *o = f(*o, a)),
-        );
+    let a = Reader::new(a);
+    parallel::chunks(out, GRAIN, |start, piece| {
+        let mut sa = Scratch::none();
+        for (i, out) in piece.chunks_mut(BLOCK).enumerate() {
+            let a = a.block(start + i * BLOCK, out.len(), &mut sa);
+            dispatch(
+                #[inline(always)]
+                || out.iter_mut().zip(a).for_each(|(o, &a)| *o = f(*o, a)),
+            );
+        }
     });
 }
 
@@ -54,11 +59,10 @@ pub(crate) fn map3<A: Element, B: Element, C: Element, R: Element>(
 ) {
     let (a, b, c) = (Reader::new(a), Reader::new(b), Reader::new(c));
     parallel::chunks(out, GRAIN, |start, piece| {
-        let (mut sa, mut sb, mut sc) = ([A::default(); BLOCK], [B::default(); BLOCK], [C::default(); BLOCK]);
+        let (mut sa, mut sb, mut sc) = (Scratch::none(), Scratch::none(), Scratch::none());
         for (i, out) in piece.chunks_mut(BLOCK).enumerate() {
             let (start, n) = (start + i * BLOCK, out.len());
-            let (a, b) = (a.block(start, &mut sa[..n]), b.block(start, &mut sb[..n]));
-            let c = c.block(start, &mut sc[..n]);
+            let (a, b, c) = (a.block(start, n, &mut sa), b.block(start, n, &mut sb), c.block(start, n, &mut sc));
             dispatch(
                 #[inline(always)]
                 || out.iter_mut().zip(a.iter().zip(b).zip(c)).for_each(|(o, ((&a, &b), &c))| *o = f(a, b, c)),
@@ -116,10 +120,10 @@ fn widen<T: Float>(x: &[T], out: &mut [T::Compute]) {
 fn blocks1<A: Element, R: Element>(a: Strided<'_, A>, out: &mut [R], f: &(dyn Fn(&mut [R], &[A]) + Sync)) {
     let a = Reader::new(a);
     parallel::chunks(out, GRAIN, |start, piece| {
-        let mut sa = [A::default(); BLOCK];
+        let mut sa = Scratch::none();
         for (i, out) in piece.chunks_mut(BLOCK).enumerate() {
-            let n = out.len();
-            f(out, a.block(start + i * BLOCK, &mut sa[..n]));
+            let a = a.block(start + i * BLOCK, out.len(), &mut sa);
+            f(out, a);
         }
     });
 }
@@ -133,10 +137,11 @@ fn blocks2<A: Element, B: Element, R: Element>(
 ) {
     let (a, b) = (Reader::new(a), Reader::new(b));
     parallel::chunks(out, GRAIN, |start, piece| {
-        let (mut sa, mut sb) = ([A::default(); BLOCK], [B::default(); BLOCK]);
+        let (mut sa, mut sb) = (Scratch::none(), Scratch::none());
         for (i, out) in piece.chunks_mut(BLOCK).enumerate() {
             let (start, n) = (start + i * BLOCK, out.len());
-            f(out, a.block(start, &mut sa[..n]), b.block(start, &mut sb[..n]));
+            let (a, b) = (a.block(start, n, &mut sa), b.block(start, n, &mut sb));
+            f(out, a, b);
         }
     });
 }

@@ -64,6 +64,19 @@ pub(crate) fn coalesce<const N: usize>(
     (dims, out)
 }
 
+/// A block of memory in the L1 cache, which only costs anything once it is used.
+pub(crate) struct Scratch<T>(Option<[T; BLOCK]>);
+
+impl<T: Element> Scratch<T> {
+    pub fn none() -> Scratch<T> {
+        Scratch(None)
+    }
+
+    fn get(&mut self, n: usize) -> &mut [T] {
+        &mut self.0.get_or_insert([T::default(); BLOCK])[..n]
+    }
+}
+
 /// One operand of an elementwise kernel, ready to be read block by block.
 pub(crate) struct Reader<'a, T> {
     data: &'a [T],
@@ -80,21 +93,22 @@ impl<'a, T: Element> Reader<'a, T> {
         Reader { data: x.data, offset: x.layout.offset(), dims, strides, contiguous }
     }
 
-    /// Elements `start..start + scratch.len()` in row-major order, read in place or gathered into `scratch`.
+    /// Elements `start..start + n` in row-major order, read in place or gathered into `scratch`.
     #[inline]
-    pub fn block<'s>(&'s self, start: usize, scratch: &'s mut [T]) -> &'s [T] {
+    pub fn block<'s>(&'s self, start: usize, n: usize, scratch: &'s mut Scratch<T>) -> &'s [T] {
         if self.contiguous {
             let first = self.offset + start;
-            return &self.data[first..first + scratch.len()];
+            return &self.data[first..first + n];
         }
         // One row of a matrix whose rows are contiguous, as in a broadcast.
         if let (Some(&inner), Some(1)) = (self.dims.last(), self.strides.last()) {
             let at = start % inner;
-            if at + scratch.len() <= inner {
+            if at + n <= inner {
                 let first = self.place(start);
-                return &self.data[first..first + scratch.len()];
+                return &self.data[first..first + n];
             }
         }
+        let scratch = scratch.get(n);
         self.gather(start, scratch);
         scratch
     }
