@@ -29,7 +29,8 @@ pub struct Said {
 
 impl From<Output> for Said {
     fn from(output: Output) -> Said {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
+        // One way to write paths, on Windows too.
+        let text = |bytes| String::from_utf8(bytes).unwrap().replace('\\', "/");
         Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 }

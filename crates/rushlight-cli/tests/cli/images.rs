@@ -23,11 +23,13 @@ fn a_run_from_training_to_prediction() {
     assert_whole(&dir.join("one"), &["curves", "confusion", "gradient_flow", "features"]);
     assert!(out.contains("40 training and 20 test samples, 2 threads"), "{out}");
     assert!(out.contains("model, history and pictures are in one"), "{out}");
+    let mut right = 0.0;
     for class in ["top", "upper", "lower", "bottom"] {
         let row = out.lines().find(|l| l.starts_with(&format!("{class} "))).unwrap_or_else(|| panic!("{out}"));
         let numbers: Vec<f64> = row.split_whitespace().skip(1).map(|v| v.parse().unwrap()).collect();
         assert!(numbers.len() == 4 && numbers[..3].iter().all(|v| (0.0..=1.0).contains(v)), "{row}");
         assert_eq!(numbers[3], 5.0, "{row}");
+        right += numbers[1] * numbers[3]; // recall
     }
     let history = metrics(&dir.join("one"));
     let (steps, epochs) = (of_kind(&history, "step"), of_kind(&history, "epoch"));
@@ -36,6 +38,7 @@ fn a_run_from_training_to_prediction() {
     let accuracy = epochs[1]["test_accuracy"].as_f64().unwrap();
     assert!(accuracy > 0.5, "it has not learned: {accuracy}");
     assert!(out.contains(&format!("test accuracy {:.2}% after", 100.0 * accuracy)), "{out}");
+    assert!((right / 20.0 - accuracy).abs() < 1e-3, "{out}");
 
     let loss = epochs[1]["test_loss"].as_f64().unwrap();
     let measured = format!("test loss {loss:.4}, accuracy {:.2}%", 100.0 * accuracy);
