@@ -105,7 +105,7 @@ impl Run {
     /// A run to be made, of which nothing is on the disk yet; refuses a folder that holds one already.
     pub fn new(folder: &Path, config: Config) -> Outcome<Run> {
         config.check("--")?;
-        if folder.join("config.json").exists() {
+        if ["config.json", "checkpoint.safetensors", "model.safetensors"].iter().any(|f| folder.join(f).exists()) {
             let f = folder.display();
             return Err(
                 format!("{f} holds a run already; go on with --resume {f}, or name another folder with --out").into()
@@ -118,6 +118,7 @@ impl Run {
     /// config.json, which makes it a run. What fails leaves neither.
     pub fn create(&self, model: &impl Module, optimizer: &Optimizer) -> Outcome {
         let text = serde_json::to_string_pretty(&self.config)?;
+        let there = self.folder.exists();
         std::fs::create_dir_all(&self.folder).map_err(|e| format!("{}: {e}", self.folder.display()))?;
         let path = self.path("config.json");
         let made = self.save_checkpoint(model, optimizer, &Progress::default()).and_then(|()| {
@@ -125,7 +126,9 @@ impl Run {
         });
         if made.is_err() {
             let _ = std::fs::remove_file(self.path("checkpoint.safetensors"));
-            let _ = std::fs::remove_dir(&self.folder); // stays if anything else is in it
+            if !there {
+                let _ = std::fs::remove_dir(&self.folder);
+            }
         }
         made
     }

@@ -164,6 +164,17 @@ fn places_where_no_run_can_be() {
     refused(dir, &format!("{train} --out run"), &parts);
     image_folder(&dir.join("data"), 4, 4, "");
     refused(dir, "train images --data data --epochs 1 --out run", &parts);
+    // What was learned is not overwritten even where config.json was lost.
+    fs::remove_file(dir.join("run/config.json")).unwrap();
+    refused(dir, &format!("{train} --out run"), &parts);
+    fs::create_dir(dir.join("model")).unwrap();
+    fs::copy(dir.join("run/model.safetensors"), dir.join("model/model.safetensors")).unwrap();
+    refused(dir, &format!("{train} --out model"), &["model holds a run already"]);
+    // A folder of other things is one to train in.
+    fs::create_dir(dir.join("mine")).unwrap();
+    fs::write(dir.join("mine/notes.txt"), "notes").unwrap();
+    good(dir, &format!("{train} --out mine"));
+    assert_eq!(fs::read_to_string(dir.join("mine/notes.txt")).unwrap(), "notes");
     fs::write(dir.join("file"), "mine").unwrap();
     refused(dir, &format!("{train} --out file"), &["file: "]);
     refused(dir, &format!("{train} --out file/below"), &["file/below: "]);

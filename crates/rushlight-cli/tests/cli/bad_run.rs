@@ -154,6 +154,8 @@ fn a_full_disk() {
     let full = "trap '' XFSZ; ulimit -f 4";
     let line = "train points --set xor --points 64 --hidden 32 --epochs 1 --out new";
     refused_as(dir, line, &mut limited(dir, full, line), &["new/checkpoint.safetensors: File too large"]);
+    fs::create_dir(dir.join("new")).unwrap();
+    refused_as(dir, line, &mut limited(dir, full, line), &["new/checkpoint.safetensors: File too large"]);
 
     finished(dir);
     let config = fs::read_to_string(dir.join("run/config.json")).unwrap();
