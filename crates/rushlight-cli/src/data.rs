@@ -8,6 +8,7 @@ use rushlight::data::images::image_folder;
 use rushlight::data::points::{PointSet, points};
 
 use crate::Outcome;
+use crate::run::{Run, Task};
 
 /// Inputs and labels to learn from, and others to be measured on.
 pub struct Labelled {
@@ -36,6 +37,10 @@ pub fn bundled(name: &str) -> Outcome<PathBuf> {
 
 /// The four standard IDX files of a folder, pixels scaled to 0..1.
 pub fn images(folder: &Path) -> Outcome<Labelled> {
+    if !folder.is_dir() {
+        let f = folder.display();
+        return Err(format!("{f}: no such folder; --data names a folder of the four standard IDX files").into());
+    }
     let classes = class_names(folder)?;
     let (train, test) = image_folder(folder, classes.len())?;
     let part = |set: &TensorDataset| match set.tensors() {
@@ -53,6 +58,26 @@ pub fn images(folder: &Path) -> Outcome<Labelled> {
         return Err(format!("{}: training images {a} and test images {b} differ in size", folder.display()).into());
     }
     Ok(Labelled { train_x, train_y, test_x, test_y, classes })
+}
+
+/// The images of a run's own folder or of `other`: of the size and as many classes as it was trained on.
+pub fn images_of(run: &Run, other: Option<&Path>) -> Outcome<Labelled> {
+    let Task::Images { data, height, width, .. } = &run.config.task else {
+        return Err(format!("{} is no run of train images", run.folder.display()).into());
+    };
+    let folder = other.unwrap_or(data);
+    let set = images(folder)?;
+    let (h, w) = (set.train_x.dims()[2], set.train_x.dims()[3]);
+    let (found, classes) = (set.classes.len(), run.config.classes.len());
+    if (h, w, found) != (*height, *width, classes) {
+        return Err(format!(
+            "{}: images of {h} x {w} in {found} classes, but {} was trained on {height} x {width} in {classes}",
+            folder.display(),
+            run.folder.display()
+        )
+        .into());
+    }
+    Ok(set)
 }
 
 /// One name a line from `classes.txt`; without it Fashion-MNIST's for a folder of that name, else ten digits.

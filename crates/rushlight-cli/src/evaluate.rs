@@ -20,12 +20,12 @@ pub fn main(args: &Args) -> Outcome {
     let run = Run::open(&args.run)?;
     let mut network = predict::Network::load(&run)?;
     let set = match &run.config.task {
-        Task::Images { data: folder, .. } => data::images(args.data.as_ref().unwrap_or(folder))?,
+        Task::Images { .. } => data::images_of(&run, args.data.as_deref())?,
         Task::Points { set, count, .. } => data::point_set(set.parse()?, *count, run.config.seed)?,
     };
     let measured = measure(&mut network, &set, run.config.classes.len())?;
-    println!("{}", measured.table(&run.config.classes));
-    println!("test loss {:.4}, accuracy {:.2}%", measured.loss, 100.0 * measured.accuracy());
+    say!("{}", measured.table(&run.config.classes));
+    say!("test loss {:.4}, accuracy {:.2}%", measured.loss, 100.0 * measured.accuracy());
     Ok(())
 }
 

@@ -18,20 +18,20 @@ pub fn main(args: &Args) -> Outcome {
     if path.extension().is_some_and(|e| e == "safetensors") {
         let (tensors, metadata) = load_safetensors(path)?;
         let width = tensors.keys().map(|k| k.len()).max().unwrap_or(4).max(4);
-        println!("{:<width$}  {:<6} {:<20} {:>12}", "name", "dtype", "shape", "bytes");
+        say!("{:<width$}  {:<6} {:<20} {:>12}", "name", "dtype", "shape", "bytes");
         let (mut elements, mut bytes) = (0, 0);
         for (name, t) in &tensors {
             let size = t.numel() * t.dtype().size();
-            println!("{name:<width$}  {:<6} {:<20} {size:>12}", t.dtype().name(), t.shape().to_string());
+            say!("{name:<width$}  {:<6} {:<20} {size:>12}", t.dtype().name(), t.shape().to_string());
             (elements, bytes) = (elements + t.numel(), bytes + size);
         }
-        println!("{} tensors, {elements} elements, {bytes} bytes", tensors.len());
+        say!("{} tensors, {elements} elements, {bytes} bytes", tensors.len());
         for (key, value) in metadata {
-            println!("{key}: {value}");
+            say!("{key}: {value}");
         }
         return Ok(());
     }
     let idx = idx::read_idx(path)?;
-    println!("IDX, u8, shape {:?}, {} bytes", idx.dims, idx.data.len());
+    say!("IDX, u8, shape {:?}, {} bytes", idx.dims, idx.data.len());
     Ok(())
 }

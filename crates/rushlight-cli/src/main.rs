@@ -1,5 +1,12 @@
 //! The `rushlight` command: train on bundled or one's own data, evaluate, predict, and look into files.
 
+/// `println!`, where a reader that went away is an error instead of a panic.
+macro_rules! say {
+    ($($part:tt)*) => {
+        std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($part)*)))?
+    };
+}
+
 mod classifier;
 mod data;
 mod evaluate;

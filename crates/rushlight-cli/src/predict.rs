@@ -68,22 +68,23 @@ pub fn main(args: &Args) -> Outcome {
         };
         for (name, x) in samples {
             let p = network.forward(&x)?.exp()?.to_vec::<f32>()?;
-            show(&name, &run.config.classes, &p);
+            show(&name, &run.config.classes, &p)?;
         }
     }
     Ok(())
 }
 
 /// The classes by falling probability, each with a bar.
-fn show(name: &str, classes: &[String], p: &[f32]) {
-    println!("{name}");
+fn show(name: &str, classes: &[String], p: &[f32]) -> Outcome {
+    say!("{name}");
     let width = classes.iter().map(|c| c.chars().count()).max().unwrap_or(0);
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&a, &b| p[b].total_cmp(&p[a]));
     for i in order {
         let bar = "█".repeat((p[i] * 40.0).round() as usize);
-        println!("  {:<width$} {:>6.2}% {bar}", classes[i], 100.0 * p[i]);
+        say!("  {:<width$} {:>6.2}% {bar}", classes[i], 100.0 * p[i]);
     }
+    Ok(())
 }
 
 /// The images of a PNG (one) or IDX file (the first `limit`), as `[1, 1, h, w]` in 0..1.
@@ -92,6 +93,8 @@ fn images(path: &Path, size: (usize, usize), args: &Args) -> Outcome<Vec<(String
     let bytes = std::fs::read(path).map_err(|e| format!("{name}: {e}"))?;
     let (found, pixels) = if bytes.starts_with(b"\x89PNG") {
         grey(path)?
+    } else if !bytes.starts_with(&[0, 0]) && !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Err(format!("{name}: neither a PNG nor an IDX file").into());
     } else {
         let idx = idx::read_idx(path)?;
         let [_, h, w] = idx.dims[..] else {
@@ -144,9 +147,10 @@ fn grey(path: &Path) -> Outcome<((usize, usize), Vec<u8>)> {
 
 /// `x,y` in the unit square, as the points are trained on.
 fn point(text: &str) -> Outcome<Tensor> {
-    let parsed: Vec<f32> = text.split(',').filter_map(|v| v.trim().parse().ok()).collect();
-    match parsed[..] {
-        [x, y] => Ok(Tensor::from_vec(vec![2.0 * x - 1.0, 2.0 * y - 1.0], [1, 2])?),
+    let parsed: Option<Vec<f32>> =
+        text.split(',').map(|v| v.trim().parse().ok().filter(|v: &f32| v.is_finite())).collect();
+    match parsed.as_deref() {
+        Some(&[x, y]) => Ok(Tensor::from_vec(vec![2.0 * x - 1.0, 2.0 * y - 1.0], [1, 2])?),
         _ => Err(format!("'{text}' is no point; expected two numbers as 0.25,0.75").into()),
     }
 }

@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use rushlight::data::points::PointSet;
 use rushlight::io::{load_safetensors, save_safetensors, write_atomic};
 use rushlight::nn::{Module, StateDict};
 use rushlight::optim::Optimizer;
@@ -60,27 +61,76 @@ pub struct Progress {
     pub metrics: u64,
 }
 
+impl Config {
+    /// Refuses what cannot be trained. `prefix` leads to the name: `--` on the command line, else the file.
+    fn check(&self, prefix: &str) -> Outcome {
+        let within = |name: &str, value: usize, least: usize, most: usize| match value {
+            v if v < least => Err(format!("{prefix}{name} {v}: expected {least} or more")),
+            v if v > most => Err(format!("{prefix}{name} {v}: expected at most {most}")),
+            _ => Ok(()),
+        };
+        within("epochs", self.epochs, 1, usize::MAX)?;
+        within("batch", self.batch, 1, usize::MAX)?;
+        if !self.lr.is_finite() || self.lr < 0.0 {
+            return Err(format!("{prefix}lr {}: expected a finite rate of 0 or more", self.lr).into());
+        }
+        match &self.task {
+            Task::Images { height, width, .. } if *height.max(width) > 4096 => {
+                let file = prefix.trim_start_matches('-');
+                return Err(format!("{file}images of {height} x {width}: expected at most 4096 x 4096").into());
+            }
+            Task::Images { .. } => {}
+            Task::Points { set, count, widths } => {
+                set.parse::<PointSet>().map_err(|e| format!("{prefix}set: {e}"))?;
+                within("points", *count, 2, 10_000_000)?;
+                widths.iter().try_for_each(|&w| within("hidden", w, 1, 1 << 16))?;
+                let ends = (widths.len() > 1).then(|| (widths[0], widths[widths.len() - 1]));
+                if ends != Some((2, 2)) || self.classes.len() != 2 {
+                    let classes = self.classes.len();
+                    let message = format!("widths {widths:?} for {classes} classes: expected [2, .., 2] for 2");
+                    return Err(format!("{prefix}{message}").into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 pub struct Run {
     pub folder: PathBuf,
     pub config: Config,
 }
 
 impl Run {
-    /// A new run folder; refuses one that holds a run already.
-    pub fn create(folder: &Path, config: Config) -> Outcome<Run> {
-        if folder.join("config.json").exists() {
+    /// A run to be made, of which nothing is on the disk yet; refuses a folder that holds one already.
+    pub fn new(folder: &Path, config: Config) -> Outcome<Run> {
+        config.check("--")?;
+        if ["config.json", "checkpoint.safetensors", "model.safetensors"].iter().any(|f| folder.join(f).exists()) {
             let f = folder.display();
             return Err(
                 format!("{f} holds a run already; go on with --resume {f}, or name another folder with --out").into()
             );
         }
-        std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        let run = Run { folder: folder.to_path_buf(), config };
-        let text = serde_json::to_string_pretty(&run.config)?;
-        write_atomic(run.folder.join("config.json"), |f| {
-            writeln!(f, "{text}").map_err(|e| rushlight::Error::io(run.folder.join("config.json"), e))
-        })?;
-        Ok(run)
+        Ok(Run { folder: folder.to_path_buf(), config })
+    }
+
+    /// Makes the folder of a new run: a checkpoint of its start, so that it can be gone on with from here on, then
+    /// config.json, which makes it a run. What fails leaves neither.
+    pub fn create(&self, model: &impl Module, optimizer: &Optimizer) -> Outcome {
+        let text = serde_json::to_string_pretty(&self.config)?;
+        let there = self.folder.exists();
+        std::fs::create_dir_all(&self.folder).map_err(|e| format!("{}: {e}", self.folder.display()))?;
+        let path = self.path("config.json");
+        let made = self.save_checkpoint(model, optimizer, &Progress::default()).and_then(|()| {
+            Ok(write_atomic(&path, |f| writeln!(f, "{text}").map_err(|e| rushlight::Error::io(&path, e)))?)
+        });
+        if made.is_err() {
+            let _ = std::fs::remove_file(self.path("checkpoint.safetensors"));
+            if !there {
+                let _ = std::fs::remove_dir(&self.folder);
+            }
+        }
+        made
     }
 
     /// An existing run folder.
@@ -88,7 +138,9 @@ impl Run {
         let path = folder.join("config.json");
         let file =
             File::open(&path).map_err(|e| format!("{}: {e}; is {} a run folder?", path.display(), folder.display()))?;
-        let config = serde_json::from_reader(BufReader::new(file)).map_err(|e| format!("{}: {e}", path.display()))?;
+        let config: Config =
+            serde_json::from_reader(BufReader::new(file)).map_err(|e| format!("{}: {e}", path.display()))?;
+        config.check(&format!("{}: ", path.display()))?;
         Ok(Run { folder: folder.to_path_buf(), config })
     }
 
@@ -141,14 +193,17 @@ impl Run {
         Ok(progress)
     }
 
-    /// metrics.jsonl, cut to what belongs to a checkpoint: later lines come again.
+    /// metrics.jsonl, cut to what belongs to a checkpoint: later lines come again. Lines that were lost stay lost.
     pub fn metrics(&self, keep: u64) -> Outcome<Metrics> {
         let path = self.path("metrics.jsonl");
         let open = || -> std::io::Result<Metrics> {
+            let old = if keep == 0 { vec![] } else { std::fs::read(&path)? };
+            let old = &old[..old.len().min(keep as usize)];
+            let keep = old.iter().rposition(|&b| b == b'\n').map_or(0, |i| i as u64 + 1);
             let mut file = File::options().create(true).truncate(false).write(true).open(&path)?;
             file.set_len(keep)?;
             std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(keep))?;
-            Ok(Metrics { file, bytes: keep })
+            Ok(Metrics { path: path.clone(), file, bytes: keep })
         };
         open().map_err(|e| format!("{}: {e}", path.display()).into())
     }
@@ -194,6 +249,7 @@ pub enum Metric {
 
 /// The open metrics.jsonl.
 pub struct Metrics {
+    path: PathBuf,
     file: File,
     pub bytes: u64,
 }
@@ -201,7 +257,7 @@ pub struct Metrics {
 impl Metrics {
     pub fn write(&mut self, metric: &Metric) -> Outcome {
         let line = serde_json::to_string(metric)? + "\n";
-        self.file.write_all(line.as_bytes()).map_err(|e| format!("metrics.jsonl: {e}"))?;
+        self.file.write_all(line.as_bytes()).map_err(|e| format!("{}: {e}", self.path.display()))?;
         self.bytes += line.len() as u64;
         Ok(())
     }

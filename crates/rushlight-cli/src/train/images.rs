@@ -23,9 +23,13 @@ pub struct Args {
 const DROPOUT: f64 = 0.25;
 
 pub fn main(args: &Args) -> Outcome {
-    args.common.check()?;
-    let (run, resume) = match &args.common.resume {
-        Some(folder) => (Run::open(folder)?, true),
+    args.common.set_threads()?;
+    let (run, set, resume) = match &args.common.resume {
+        Some(folder) => {
+            let run = Run::open(folder)?;
+            let set = data::images_of(&run, args.data.as_deref())?;
+            (run, set, true)
+        }
         None => {
             let folder = match &args.data {
                 Some(folder) => folder.clone(),
@@ -40,17 +44,16 @@ pub fn main(args: &Args) -> Outcome {
                 batch: args.common.batch.unwrap_or(64),
                 lr: args.common.lr.unwrap_or(3e-3),
                 seed: args.common.seed,
-                classes: set.classes,
+                classes: set.classes.clone(),
             };
-            (Run::create(&args.common.folder("images"), config)?, false)
+            (Run::new(&args.common.folder("images"), config)?, set, false)
         }
     };
-    let Task::Images { data: folder, height, width, dropout } = &run.config.task else {
+    let Task::Images { height, width, dropout, .. } = &run.config.task else {
         return Err(format!("{} is no run of train images", run.folder.display()).into());
     };
-    let set = data::images(args.data.as_ref().unwrap_or(folder))?;
     rushlight::random::manual_seed(run.config.seed);
-    let mut model = LeNet::new(*height, *width, set.classes.len(), *dropout)?;
+    let mut model = LeNet::new(*height, *width, run.config.classes.len(), *dropout)?;
     if session::fit(&run, &mut model, &set, resume)? {
         feature_maps(&run, &mut model, &set)?;
     }

@@ -36,7 +36,7 @@ pub struct Common {
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
     /// The highest learning rate
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Where all random numbers start; the same seed gives the same run to the last bit
     #[arg(long, default_value_t = 0)]
@@ -58,14 +58,10 @@ impl Common {
         })
     }
 
-    /// Refuses numbers that cannot be trained with.
-    fn check(&self) -> Outcome {
-        if self.batch == Some(0) {
-            return Err("--batch 0: a step needs at least one sample".into());
+    fn set_threads(&self) -> Outcome {
+        if self.threads > 1024 {
+            return Err(format!("--threads {}: expected at most 1024, or 0 for all cores", self.threads).into());
         }
-        if self.lr.is_some_and(|lr| !lr.is_finite() || lr < 0.0) {
-            return Err("--lr: expected a finite rate of 0 or more".into());
-        }
-        Ok(rushlight::set_num_threads(self.threads)?)
+        rushlight::set_num_threads(self.threads).map_err(|e| format!("--threads {}: {e}", self.threads).into())
     }
 }

@@ -26,10 +26,7 @@ pub struct Args {
 }
 
 pub fn main(args: &Args) -> Outcome {
-    args.common.check()?;
-    if args.points < 2 || args.hidden == 0 {
-        return Err("--points must be at least 2 and --hidden at least 1".into());
-    }
+    args.common.set_threads()?;
     let (run, resume) = match &args.common.resume {
         Some(folder) => (Run::open(folder)?, true),
         None => {
@@ -46,7 +43,7 @@ pub fn main(args: &Args) -> Outcome {
                 seed: args.common.seed,
                 classes: vec!["0".into(), "1".into()],
             };
-            (Run::create(&args.common.folder("points"), config)?, false)
+            (Run::new(&args.common.folder("points"), config)?, false)
         }
     };
     let Task::Points { set, count, widths } = &run.config.task else {

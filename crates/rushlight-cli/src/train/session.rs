@@ -41,18 +41,20 @@ pub fn fit(run: &Run, model: &mut impl Layer, set: &Labelled, resume: bool) -> O
     let mut place = Progress::default();
     if resume {
         place = run.load_checkpoint(model, &mut optimizer)?;
-        println!("going on with {} at epoch {}, step {}", run.folder.display(), place.epoch + 1, place.step);
+        say!("going on with {} at epoch {}, step {}", run.folder.display(), place.epoch + 1, place.step);
+    } else {
+        run.create(model, &optimizer)?;
     }
     let loader = DataLoader::new(TensorDataset::new([set.train_x.clone(), set.train_y.clone()])?, config.batch)?
         .shuffle(config.seed);
-    let schedule = Schedule::one_cycle(loader.len() * config.epochs);
+    let schedule = Schedule::one_cycle(loader.len().saturating_mul(config.epochs));
     let mut flow = FlowRecorder::new();
     let mut metrics = run.metrics(place.metrics)?;
     let begin = Instant::now();
     let before = place.seconds;
     let mut saved = Instant::now();
-    println!("{}", model.describe());
-    println!(
+    say!("{}", model.describe());
+    say!(
         "{} parameters, {} training and {} test samples, {} threads",
         model.num_parameters(),
         set.train_x.dims()[0],
@@ -98,7 +100,7 @@ pub fn fit(run: &Run, model: &mut impl Layer, set: &Labelled, resume: bool) -> O
                 run.save_checkpoint(model, &optimizer, &place)?;
                 bar.abandon();
                 let folder = run.folder.display();
-                println!(
+                say!(
                     "stopped at step {}; go on with: rushlight train {} --resume {folder}",
                     place.step,
                     task_name(run)
@@ -154,6 +156,9 @@ fn end_epoch(
     bar: &ProgressBar,
 ) -> Outcome {
     let test = Measured::of(model, &set.test_x, &set.test_y, run.config.classes.len())?;
+    if !test.loss.is_finite() {
+        return Err(diverged(run, place, test.loss).into());
+    }
     let seen = place.seen.max(1) as f64;
     let (train_loss, train_accuracy) = (place.loss_sum / seen, place.right as f64 / seen);
     place.epoch += 1;
@@ -174,7 +179,7 @@ fn end_epoch(
     );
     if bar.is_hidden() {
         // Not a terminal: a log of plain lines.
-        println!("epoch {:>2}/{}  {line}", place.epoch, run.config.epochs);
+        say!("epoch {:>2}/{}  {line}", place.epoch, run.config.epochs);
     }
     bar.set_message(line);
     bar.finish();
@@ -206,8 +211,8 @@ fn show(bar: &ProgressBar, place: &Progress, begin: Instant) {
 /// The table per class, and the pictures.
 fn report(run: &Run, model: &mut impl Layer, set: &Labelled, seconds: f64) -> Outcome {
     let test = Measured::of(model, &set.test_x, &set.test_y, run.config.classes.len())?;
-    println!("\n{}", test.table(&run.config.classes));
-    println!("test accuracy {:.2}% after {seconds:.1} s", 100.0 * test.accuracy());
+    say!("\n{}", test.table(&run.config.classes));
+    say!("test accuracy {:.2}% after {seconds:.1} s", 100.0 * test.accuracy());
     let mut curves = Curves { x_name: "step".to_string(), ..Curves::default() };
     let mut flow = GradientFlow::default();
     for metric in run.read_metrics()? {
@@ -224,7 +229,7 @@ fn report(run: &Run, model: &mut impl Layer, set: &Labelled, seconds: f64) -> Ou
     picture::curves(run.path("curves"), "Loss and accuracy", &curves)?;
     picture::confusion(run.path("confusion"), &run.config.classes, &test.confusion)?;
     picture::gradient_flow(run.path("gradient_flow"), &flow)?;
-    println!("model, history and pictures are in {}", run.folder.display());
+    say!("model, history and pictures are in {}", run.folder.display());
     Ok(())
 }
 

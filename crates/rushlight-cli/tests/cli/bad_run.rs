@@ -1,0 +1,176 @@
+//! Run folders that were damaged, and disks that are full.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::helpers::*;
+
+/// A finished run of `train points` named `run`.
+fn finished(dir: &Path) {
+    good(dir, "train points --set xor --points 64 --hidden 32 --epochs 1 --out run");
+}
+
+/// Rewrites the run's config.json with one value changed, by its JSON pointer; `Null` takes the field away.
+fn edit(dir: &Path, config: &Value, place: &str, value: Value) {
+    let mut config = config.clone();
+    if value.is_null() {
+        config.as_object_mut().unwrap().remove(&place[1..]).unwrap();
+    } else {
+        *config.pointer_mut(place).unwrap() = value;
+    }
+    fs::write(dir.join("run/config.json"), config.to_string()).unwrap();
+}
+
+#[test]
+fn config_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    finished(dir);
+    let refused = |parts: &[&str]| {
+        for line in ["eval run", "predict run 0.1,0.2", "train points --resume run"] {
+            refused(dir, line, &[&["run/config.json: "], parts].concat());
+        }
+    };
+    let config: Value = serde_json::from_slice(&fs::read(dir.join("run/config.json")).unwrap()).unwrap();
+    for (text, part) in [("", "EOF"), ("no JSON", "line 1"), ("[]", "invalid length"), ("{}", "missing field")] {
+        fs::write(dir.join("run/config.json"), text).unwrap();
+        refused(&[part]);
+    }
+    fs::write(dir.join("run/config.json"), b"\xff\xfe{").unwrap();
+    refused(&["line 1"]);
+    for field in ["task", "epochs", "batch", "lr", "seed", "classes", "version"] {
+        edit(dir, &config, &format!("/{field}"), Value::Null);
+        refused(&[&format!("missing field `{field}`")]);
+    }
+    let huge = u64::MAX;
+    for (place, value, part) in [
+        ("/task/task", json!("sound"), "unknown variant `sound`, expected `images` or `points`"),
+        ("/task/set", json!("square"), "no point set \"square\"; there are simple"),
+        ("/task/count", json!(0), "points 0: expected 2 or more"),
+        ("/task/count", json!(huge), "points 18446744073709551615: expected at most"),
+        ("/task/count", json!(-1), "invalid value"),
+        ("/task/widths", json!([]), "widths []"),
+        ("/task/widths", json!([2, 32, 32, 3]), "widths [2, 32, 32, 3]"),
+        ("/task/widths", json!([2, huge, 2]), "hidden 18446744073709551615: expected at most"),
+        ("/epochs", json!(0), "epochs 0: expected 1 or more"),
+        ("/batch", json!(0), "batch 0: expected 1 or more"),
+        ("/lr", json!(-0.5), "lr -0.5: expected a finite rate"),
+        ("/lr", json!("fast"), "invalid type: string \"fast\""),
+        ("/classes", json!(["one"]), "for 1 classes"),
+        ("/task", json!({"task": "images", "data": "d", "height": huge, "width": 8, "dropout": 0.0}), "at most 4096"),
+    ] {
+        edit(dir, &config, place, value);
+        refused(&[part]);
+    }
+    // Widths that are possible, but not those of the network in the files.
+    edit(dir, &config, "/task/widths", json!([2, 16, 16, 2]));
+    crate::helpers::refused(dir, "eval run", &["run/model.safetensors: ", "layers.0.weight"]);
+    crate::helpers::refused(dir, "train points --resume run", &["run/checkpoint.safetensors: ", "layers.0.weight"]);
+}
+
+#[test]
+fn checkpoints_that_are_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    finished(dir);
+    let path = dir.join("run/checkpoint.safetensors");
+    let whole = fs::read(&path).unwrap();
+    // Without a model, eval takes the checkpoint's.
+    fs::remove_file(dir.join("run/model.safetensors")).unwrap();
+    good(dir, "eval run");
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    for len in [0, 5, 8, 9, header / 2, header, header + 1, whole.len() - 1] {
+        fs::write(&path, &whole[..len]).unwrap();
+        for line in ["eval run", "predict run 0.1,0.2", "train points --resume run"] {
+            refused(dir, line, &["run/checkpoint.safetensors: "]);
+        }
+    }
+    fs::remove_file(&path).unwrap();
+    refused(dir, "train points --resume run", &["run/checkpoint.safetensors: "]);
+    // A model is a good file, but no checkpoint.
+    good(dir, "train points --set xor --points 64 --hidden 32 --epochs 1 --out other");
+    fs::copy(dir.join("other/model.safetensors"), &path).unwrap();
+    refused(dir, "train points --resume run", &["run/checkpoint.safetensors: no progress in it; not a checkpoint"]);
+}
+
+/// A flipped bit can make another good number, which no reader can tell; all else is refused, and nothing panics.
+#[test]
+fn checkpoints_with_flipped_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    finished(dir);
+    let good_files = snapshot(&dir.join("run"));
+    let path = dir.join("run/checkpoint.safetensors");
+    let whole = fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    // The high bit is never ASCII: in the header's text it cannot go unseen.
+    for at in (8..header).step_by(header.div_ceil(12)) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x80;
+        fs::write(&path, bytes).unwrap();
+        refused(dir, "train points --resume run", &["run/checkpoint.safetensors: "]);
+    }
+    let flips = (0..8).chain((8..header).step_by(header.div_ceil(16))).chain((header..whole.len()).step_by(4001));
+    for at in flips {
+        for (file, bytes) in &good_files {
+            fs::write(file, bytes).unwrap();
+        }
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let said = run(dir, "train points --resume run");
+        assert!(matches!(said.code, Some(0 | 1)) && !said.err.contains("panicked"), "byte {at}: {}", said.err);
+    }
+}
+
+/// The loss that is no number ends a run before its files are overwritten with it.
+#[test]
+fn a_loss_that_is_no_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    // In the third step; and after the last step, on the test points.
+    for (name, options) in [("within", "--points 64"), ("after", "--points 16")] {
+        let line = format!("train points --set xor {options} --batch 16 --epochs 1 --lr 1e30 --out {name}");
+        let said = run(dir, &line);
+        assert_eq!(said.code, Some(1), "{}", said.err);
+        let parts = ["error: the loss is ", "--lr", &format!("{name}/checkpoint.safetensors")];
+        assert!(parts.iter().all(|p| said.err.contains(p)), "{}", said.err);
+        assert_eq!(names(&dir.join(name)), ["checkpoint.safetensors", "config.json", "metrics.jsonl"]);
+        assert!(good(dir, &format!("eval {name}")).contains("test loss 0.")); // the start's weights, not NaN
+    }
+}
+
+/// A limit on the size of files, with its signal ignored, fails a write as a full disk does.
+#[cfg(unix)]
+#[test]
+fn a_full_disk() {
+    use crate::bad_input::limited;
+
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    // In units of 512 or 1024 bytes. The checkpoint takes more than either, config.json less.
+    let full = "trap '' XFSZ; ulimit -f 4";
+    let line = "train points --set xor --points 64 --hidden 32 --epochs 1 --out new";
+    refused_as(dir, line, &mut limited(dir, full, line), &["new/checkpoint.safetensors: File too large"]);
+    fs::create_dir(dir.join("new")).unwrap();
+    refused_as(dir, line, &mut limited(dir, full, line), &["new/checkpoint.safetensors: File too large"]);
+
+    finished(dir);
+    let config = fs::read_to_string(dir.join("run/config.json")).unwrap();
+    fs::write(dir.join("run/config.json"), config.replace("\"epochs\": 1", "\"epochs\": 3")).unwrap();
+    copy(&dir.join("run"), &dir.join("whole"));
+    let line = "train points --resume run --threads 1";
+    let before = snapshot(&dir.join("run"));
+    let said = Said::from(limited(dir, full, line).output().unwrap());
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(said.err.starts_with("error: run/") && said.err.contains("File too large"), "{}", said.err);
+    for (file, bytes) in snapshot(&dir.join("run")) {
+        assert!(file.ends_with("metrics.jsonl") || before[&file] == bytes, "{} has changed", file.display());
+    }
+    // With room again it goes on as if nothing had been.
+    good(dir, "train points --resume run");
+    good(dir, "train points --resume whole");
+    assert_same_run(&dir.join("whole"), &dir.join("run"));
+}

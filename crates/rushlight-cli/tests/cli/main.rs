@@ -1,0 +1,9 @@
+//! The `rushlight` command as a user runs it: what it prints, what it leaves behind, and how it refuses.
+
+mod bad_input;
+mod bad_run;
+mod helpers;
+mod images;
+mod points;
+#[cfg(unix)]
+mod stopping;
