@@ -57,7 +57,7 @@ fn write<T: Float>(out: &mut [T], step: usize, sums: &[T::Compute], bias: T::Com
 }
 
 /// The output, written by many tasks, each element by one.
-struct Out<'a, T> {
+pub(super) struct Out<'a, T> {
     start: *mut T,
     len: usize,
     slice: PhantomData<&'a mut [T]>,
@@ -67,7 +67,7 @@ struct Out<'a, T> {
 unsafe impl<T: Send> Sync for Out<'_, T> {}
 
 impl<'a, T> Out<'a, T> {
-    fn new(slice: &'a mut [T]) -> Out<'a, T> {
+    pub(super) fn new(slice: &'a mut [T]) -> Out<'a, T> {
         Out { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
     }
 
@@ -75,7 +75,7 @@ impl<'a, T> Out<'a, T> {
     ///
     /// # Safety
     /// No other thread uses these elements, and this one lets go of them before it asks for one again.
-    unsafe fn at(&self, start: usize, len: usize) -> &'a mut [T] {
+    pub(super) unsafe fn at(&self, start: usize, len: usize) -> &'a mut [T] {
         assert!(start <= self.len && len <= self.len - start);
         // SAFETY: within the slice, which is borrowed for `'a`; the caller sees to it that it is used alone.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }

@@ -15,9 +15,8 @@ pub(super) enum Plain<'a, C> {
 
 impl<'a, C: Float> Plain<'a, C> {
     pub(super) fn new<T: Float<Compute = C>>(x: &'a [T]) -> Result<Plain<'a, C>> {
-        if TypeId::of::<T>() == TypeId::of::<C>() {
-            // SAFETY: it is the same type.
-            return Ok(Plain::AsTheyAre(unsafe { std::slice::from_raw_parts(x.as_ptr().cast(), x.len()) }));
+        if let Some(x) = same(x) {
+            return Ok(Plain::AsTheyAre(x));
         }
         let mut converted = Buffer::try_scratch(x.len(), "conv")?;
         converted.iter_mut().zip(x).for_each(|(to, from)| *to = from.up());
@@ -33,4 +32,17 @@ impl<C> Deref for Plain<'_, C> {
             Plain::Converted(x) => x,
         }
     }
+}
+
+/// The slice itself, if `T` is `U`.
+pub(super) fn same<T: 'static, U: 'static>(x: &[T]) -> Option<&[U]> {
+    // SAFETY: it is the same type.
+    (TypeId::of::<T>() == TypeId::of::<U>()).then(|| unsafe { std::slice::from_raw_parts(x.as_ptr().cast(), x.len()) })
+}
+
+/// The slice itself, if `T` is `U`.
+pub(super) fn same_mut<T: 'static, U: 'static>(x: &mut [T]) -> Option<&mut [U]> {
+    let (start, len) = (x.as_mut_ptr(), x.len());
+    // SAFETY: it is the same type.
+    (TypeId::of::<T>() == TypeId::of::<U>()).then(|| unsafe { std::slice::from_raw_parts_mut(start.cast(), len) })
 }
