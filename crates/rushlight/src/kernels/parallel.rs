@@ -1,10 +1,15 @@
 //! Threads. Work is cut into chunks by its size alone, so results are the same on any number of threads.
+//!
+//! The threads are a rayon pool's; [`run`] hands work to them in a way of its own (`job`), in which the caller works too
+//! and never waits for a thread that has not begun: a thread that sleeps takes longer to wake than a small kernel runs.
+
+mod job;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock, mpsc};
 
-use rayon::prelude::*;
+use job::Job;
 
 use crate::{Error, Result};
 
@@ -90,32 +95,53 @@ fn install_from_other_pool<R: Send>(pool: &rayon::ThreadPool, f: impl FnOnce() -
     }
 }
 
-// The functions below take their work as `&dyn Fn`: rayon's machinery is then compiled once for each element type
-// instead of once for each kernel, and a call per chunk costs nothing beside the chunk.
-
 /// Runs `f(0)`, …, `f(tasks - 1)`, in any order, on our threads. `f` must give the same result in any order.
 pub(crate) fn run(tasks: usize, f: impl Fn(usize) + Sync) {
     fn inner(tasks: usize, f: &(dyn Fn(usize) + Sync)) {
-        if tasks <= 1 || num_threads() == 1 {
-            (0..tasks).for_each(f);
-        } else {
-            install(|| (0..tasks).into_par_iter().for_each(f));
+        let helpers = num_threads().min(tasks).saturating_sub(1);
+        let pool = if helpers == 0 { None } else { POOL.read().unwrap_or_else(|e| e.into_inner()).clone() };
+        match pool {
+            Some(pool) => Job::run(&pool, helpers, tasks, f),
+            None => (0..tasks).for_each(f),
         }
     }
     inner(tasks, &f);
 }
 
+/// A slice whose pieces are given to different threads.
+struct Pieces<T> {
+    start: *mut T,
+    len: usize,
+    chunk: usize,
+}
+
+// SAFETY: it only gives out pieces, each to one thread.
+unsafe impl<T: Send> Sync for Pieces<T> {}
+
+impl<T> Pieces<T> {
+    fn new(slice: &mut [T], chunk: usize) -> Pieces<T> {
+        Pieces { start: slice.as_mut_ptr(), len: slice.len(), chunk: chunk.max(1) }
+    }
+
+    fn count(&self) -> usize {
+        self.len.div_ceil(self.chunk)
+    }
+
+    /// # Safety
+    /// The slice is borrowed for as long, and each piece is asked for once.
+    unsafe fn piece<'a>(&self, i: usize) -> &'a mut [T] {
+        assert!(i < self.count());
+        let first = i * self.chunk;
+        // SAFETY: `i` is below the count, so the piece lies in the slice; pieces do not overlap.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(first), self.chunk.min(self.len - first)) }
+    }
+}
+
 /// Cuts `out` into pieces of `chunk` elements and runs `f(first index, piece)` on each.
 pub(crate) fn chunks<T: Send>(out: &mut [T], chunk: usize, f: impl Fn(usize, &mut [T]) + Sync) {
-    fn inner<T: Send>(out: &mut [T], chunk: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) {
-        let chunk = chunk.max(1);
-        if out.len() <= chunk || num_threads() == 1 {
-            out.chunks_mut(chunk).enumerate().for_each(|(i, piece)| f(i * chunk, piece));
-        } else {
-            install(|| out.par_chunks_mut(chunk).enumerate().for_each(|(i, piece)| f(i * chunk, piece)));
-        }
-    }
-    inner(out, chunk, &f);
+    let out = Pieces::new(out, chunk);
+    // SAFETY: `out` is borrowed until `run` returns, which calls this once for each piece.
+    run(out.count(), |i| f(i * out.chunk, unsafe { out.piece(i) }));
 }
 
 /// [`chunks`] over two slices cut alike: piece `i` of `a` has `chunk_a` elements, that of `b` `chunk_b`.
@@ -124,36 +150,46 @@ pub(crate) fn chunks2<A: Send, B: Send>(
     b: (&mut [B], usize),
     f: impl Fn(usize, &mut [A], &mut [B]) + Sync,
 ) {
-    #[allow(clippy::type_complexity)]
-    fn inner<A: Send, B: Send>(
-        (a, chunk_a): (&mut [A], usize),
-        (b, chunk_b): (&mut [B], usize),
-        f: &(dyn Fn(usize, &mut [A], &mut [B]) + Sync),
-    ) {
-        let (chunk_a, chunk_b) = (chunk_a.max(1), chunk_b.max(1));
-        if a.len() <= chunk_a || num_threads() == 1 {
-            a.chunks_mut(chunk_a).zip(b.chunks_mut(chunk_b)).enumerate().for_each(|(i, (a, b))| f(i, a, b));
-        } else {
-            install(|| {
-                let pieces = a.par_chunks_mut(chunk_a).zip(b.par_chunks_mut(chunk_b)).enumerate();
-                pieces.for_each(|(i, (a, b))| f(i, a, b));
-            });
-        }
-    }
-    inner(a, b, &f);
+    let (a, b) = (Pieces::new(a.0, a.1), Pieces::new(b.0, b.1));
+    // SAFETY: both are borrowed until `run` returns, which calls this once for each pair of pieces.
+    run(a.count().min(b.count()), |i| f(i, unsafe { a.piece(i) }, unsafe { b.piece(i) }));
 }
 
 /// `f` of each piece of `len` indices, in order: what an ordered reduction combines.
 pub(crate) fn map_chunks<R: Send>(len: usize, chunk: usize, f: impl Fn(std::ops::Range<usize>) -> R + Sync) -> Vec<R> {
-    fn inner<R: Send>(len: usize, chunk: usize, f: &(dyn Fn(std::ops::Range<usize>) -> R + Sync)) -> Vec<R> {
-        let chunk = chunk.max(1);
-        let tasks = len.div_ceil(chunk);
-        let range = |i: usize| i * chunk..((i + 1) * chunk).min(len);
-        if tasks <= 1 || num_threads() == 1 {
-            (0..tasks).map(|i| f(range(i))).collect()
-        } else {
-            install(|| (0..tasks).into_par_iter().map(|i| f(range(i))).collect())
+    let chunk = chunk.max(1);
+    let mut results: Vec<Option<R>> = (0..len.div_ceil(chunk)).map(|_| None).collect();
+    chunks(&mut results, 1, |i, result| result[0] = Some(f(i * chunk..((i + 1) * chunk).min(len))));
+    results.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_piece_is_run_once_on_any_number_of_threads() {
+        for threads in [1, 2, 5] {
+            set_num_threads(threads).unwrap();
+            for (len, chunk) in [(0, 3), (1, 3), (100, 7), (1000, 1)] {
+                let mut x = vec![0; len];
+                chunks(&mut x, chunk, |at, piece| piece.iter_mut().enumerate().for_each(|(i, x)| *x += at + i));
+                assert!(x.iter().enumerate().all(|(i, x)| *x == i));
+                let sums = map_chunks(len, chunk, |r| r.sum::<usize>());
+                assert_eq!(sums.len(), len.div_ceil(chunk));
+                assert_eq!(sums.iter().sum::<usize>(), len * len.saturating_sub(1) / 2);
+            }
         }
+        set_num_threads(0).unwrap();
     }
-    inner(len, chunk, &f)
+
+    #[test]
+    fn a_panic_in_a_piece_is_the_callers() {
+        set_num_threads(2).unwrap();
+        for bad in [0, 50, 99] {
+            let panic = catch_unwind(|| run(100, |i| assert!(i != bad, "piece {i}"))).unwrap_err();
+            assert_eq!(panic.downcast_ref::<String>().unwrap(), &format!("piece {bad}"));
+        }
+        set_num_threads(0).unwrap();
+    }
 }

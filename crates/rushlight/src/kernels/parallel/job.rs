@@ -1,0 +1,96 @@
+//! One parallel loop: tasks that are taken by number, by the caller and by whichever threads come in time.
+//!
+//! A job is *closed* when its caller finds no task left. A thread that comes later leaves without having looked at the
+//! caller's closure, so the caller need not wait for it; it waits for those that are inside, each at its last task.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::Thread;
+
+/// Set in `inside` once the job is closed.
+const CLOSED: usize = 1 << (usize::BITS - 1);
+/// How often the caller looks before it sleeps: some tens of microseconds, about what falling asleep costs.
+const LOOKS: usize = 20_000;
+
+type Work = dyn Fn(usize) + Sync;
+
+/// What the caller and its helpers share.
+pub(super) struct Job {
+    work: *const Work,
+    tasks: usize,
+    /// The next task to be taken.
+    next: AtomicUsize,
+    /// The helpers at work, and [`CLOSED`].
+    inside: AtomicUsize,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    caller: Thread,
+}
+
+// SAFETY: `work` points to what is Sync, and is only followed by threads that are inside (see `run`).
+unsafe impl Send for Job {}
+// SAFETY: as above.
+unsafe impl Sync for Job {}
+
+impl Job {
+    /// Runs `work(0)`, …, `work(tasks - 1)` here and on up to `helpers` threads of the pool.
+    pub fn run(pool: &rayon::ThreadPool, helpers: usize, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
+        // SAFETY: only the lifetime changes. `work` is called by threads that are inside, and this function does not
+        // return, nor unwind, before it has closed the job and seen the last of them leave.
+        let work: *const Work = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Work>(work) };
+        let job = Arc::new(Job {
+            work,
+            tasks,
+            next: AtomicUsize::new(0),
+            inside: AtomicUsize::new(0),
+            panic: Mutex::new(None),
+            caller: std::thread::current(),
+        });
+        for _ in 0..helpers {
+            let job = job.clone();
+            pool.spawn(move || job.help());
+        }
+        job.take_tasks();
+        job.inside.fetch_or(CLOSED, Ordering::AcqRel);
+        let mut looks = 0;
+        // Acquire: what the helpers wrote is seen from here on.
+        while job.inside.load(Ordering::Acquire) != CLOSED {
+            looks += 1;
+            if looks < LOOKS { std::hint::spin_loop() } else { std::thread::park() }
+        }
+        let panic = job.panic.lock().unwrap_or_else(|e| e.into_inner()).take();
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Takes part, if the job is still open.
+    fn help(&self) {
+        let enter = |inside| if inside & CLOSED == 0 { Some(inside + 1) } else { None };
+        if self.inside.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).is_err() {
+            return;
+        }
+        self.take_tasks();
+        if self.inside.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1 {
+            self.caller.unpark();
+        }
+    }
+
+    /// Runs tasks until none is left. Of panics, the first is kept; nobody takes up a task after one.
+    fn take_tasks(&self) {
+        // SAFETY: this thread is the caller, or inside.
+        let work = unsafe { &*self.work };
+        let run = || loop {
+            let task = self.next.fetch_add(1, Ordering::Relaxed);
+            if task >= self.tasks {
+                return;
+            }
+            work(task);
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+            self.next.store(self.tasks, Ordering::Relaxed);
+            self.panic.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(panic);
+        }
+    }
+}
