@@ -107,20 +107,26 @@ struct Slab {
 
 impl Slab {
     fn new(rows: usize, width: usize, channels: usize) -> Result<Slab> {
-        let channels = padded(channels);
-        Ok(Slab { data: Buffer::full(rows * width * channels, 0.0, "conv")?, width, channels })
+        let (whole, size) = (padded(channels), rows * width * padded(channels));
+        // The channels behind the last are never written.
+        let data =
+            if whole == channels { Buffer::try_scratch(size, "conv")? } else { Buffer::full(size, 0.0, "conv")? };
+        Ok(Slab { data, width, channels: whole })
     }
 
     /// Takes row `y` (beyond the image: zeros) of `channels` planes of `size` as row `row`, from column `left` on.
     fn take(&mut self, row: usize, planes: &[f32], size: [usize; 2], channels: usize, y: Option<usize>, left: usize) {
         let to = &mut self.data[row * self.width * self.channels..][..self.width * self.channels];
-        match y.filter(|&y| y < size[0]) {
-            Some(y) => {
-                let from = Grid { data: &planes[y * size[1]..], row: size[0] * size[1] };
-                turn(from, Grid { data: &mut to[left * self.channels..], row: self.channels }, channels, size[1]);
-            }
-            None => to.fill(0.0),
-        }
+        let Some(y) = y.filter(|&y| y < size[0]) else {
+            to.fill(0.0);
+            return;
+        };
+        let (before, rest) = to.split_at_mut(left * self.channels);
+        let (inside, after) = rest.split_at_mut(size[1] * self.channels);
+        before.fill(0.0);
+        after.fill(0.0);
+        let from = Grid { data: &planes[y * size[1]..], row: size[0] * size[1] };
+        turn(from, Grid { data: inside, row: self.channels }, channels, size[1]);
     }
 }
 
