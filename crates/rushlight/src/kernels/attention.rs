@@ -34,6 +34,13 @@ const fn limit(size: usize, in_tests: usize) -> usize {
 /// Keys in a block; a multiple of the four that a block of random bits decides.
 const KEYS: usize = limit(64, 12);
 
+/// Into how many pieces the tiles of each head are dealt out: one, unless heads are few.
+fn pieces(heads: usize, tiles: usize) -> usize {
+    /// Tasks there should be at least.
+    const TASKS: usize = 16;
+    TASKS.div_ceil(heads.max(1)).min(tiles).max(1)
+}
+
 /// The sizes: q `[batch, heads, queries, dim]`, k `[batch, kv_heads, keys, dim]`, v `[batch, kv_heads, keys, value_dim]`,
 /// with `heads` a multiple of `kv_heads`.
 #[derive(Clone, Copy, Debug)]

@@ -5,16 +5,13 @@
 //! out among several tasks, whose sums are then added in order.
 
 use super::product::{Attend, Differential, lanes};
-use super::tile::{Tile, tile_rows};
+use super::tile::{Keys, Tile, tile_rows};
 use super::{KEYS, Operand, Out, Problem};
 use crate::Result;
 use crate::kernels::parallel;
 use crate::storage::Buffer;
 
 const OP: &str = "scaled_dot_product_attention";
-
-/// Tasks that heads are cut into at least, where there are tiles enough.
-const TASKS: usize = 16;
 
 /// What backward starts from: the output, its logarithms of sums, and its gradient.
 #[derive(Clone, Copy, Debug)]
@@ -40,13 +37,15 @@ pub(crate) fn backward<C: Attend>(p: &Problem<C>, saved: &Saved<C>, [dq, dk, dv]
     let (dk, dv) = (out(dk, s.kv_heads, s.keys, s.dim), out(dv, s.kv_heads, s.keys, s.value_dim));
     let heads = s.batch * s.kv_heads;
     let tiles = s.rows().div_ceil(tile_rows::<C>());
-    let pieces = TASKS.div_ceil(heads.max(1)).min(tiles).max(1);
+    let pieces = super::pieces(heads, tiles);
     let parts = parallel::map_chunks(heads * pieces, 1, |i| {
         let (head, piece) = (i.start / pieces, i.start % pieces);
         let mut sums = Sums::new(p)?;
         let mut scratch = Scratch::new(p)?;
+        let mut copies = Keys::copies(p)?;
+        let keys = Keys::new(p, head, &mut copies);
         for tile in (piece..tiles).step_by(pieces) {
-            scratch.tile(p, saved, Tile::new(p, head, tile), &mut sums, &dq);
+            scratch.tile(p, saved, &keys, Tile::new(p, head, tile), &mut sums, &dq);
         }
         if pieces > 1 {
             return Ok(Some(sums));
@@ -136,7 +135,15 @@ impl<C: Attend> Scratch<C> {
         })
     }
 
-    fn tile(&mut self, p: &Problem<C>, saved: &Saved<C>, tile: Tile<C>, sums: &mut Sums<C>, out: &Out<C>) {
+    fn tile(
+        &mut self,
+        p: &Problem<C>,
+        saved: &Saved<C>,
+        keys: &Keys<C>,
+        tile: Tile<C>,
+        sums: &mut Sums<C>,
+        out: &Out<C>,
+    ) {
         let (s, lanes) = (p.sizes, tile.lanes);
         let (q_row, dy_row) = (padded::<C>(s.dim), padded::<C>(s.value_dim));
         tile.copy_rows(p.q, s.dim, q_row, &mut self.q_rows);
@@ -155,22 +162,23 @@ impl<C: Attend> Scratch<C> {
             *delta = rows.map(|(&y, &dy)| y * dy).sum();
         }
         self.dq[..s.dim * lanes].fill(C::ZERO);
-        for keys in tile.blocks() {
-            let (scores, grads) = (&mut self.scores[..keys.len() * lanes], &mut self.grads[..keys.len() * lanes]);
-            tile.scores(&self.q_columns, keys.clone(), &mut self.added, scores);
-            tile.dots(p.v, &self.dy_columns, s.value_dim, keys.clone(), grads);
+        for block in tile.blocks() {
+            let (scores, grads) = (&mut self.scores[..block.len()], &mut self.grads[..block.len()]);
+            tile.scores(keys, &self.q_columns, &block, &mut self.added, scores);
+            tile.dots(keys.v, &self.dy_columns, s.value_dim, &block, grads);
             let keep = match p.dropout {
                 Some(dropout) => {
-                    let kept = &mut self.added[..keys.len() * lanes];
-                    tile.kept(dropout, &keys, kept);
+                    let kept = &mut self.added[..block.len()];
+                    tile.kept(dropout, &block, kept);
                     Some(&*kept)
                 }
                 None => None,
             };
+            let (lse, delta) = (&lse[block.from..], &delta[block.from..]);
             C::differentiate(Differential { scores: &mut *scores, grads: &mut *grads, keep, lse, delta });
-            tile.gather(scores, &self.dy_rows, dy_row, keys.clone(), &mut sums.dv);
-            tile.gather(grads, &self.q_rows, q_row, keys.clone(), &mut sums.dk);
-            tile.weigh(p.k, grads, s.dim, keys, &mut self.dq);
+            tile.gather(scores, &self.dy_rows, dy_row, &block, &mut sums.dv);
+            tile.gather(grads, &self.q_rows, q_row, &block, &mut sums.dk);
+            tile.weigh(keys.k, grads, s.dim, &block, &mut self.dq);
         }
         let scale = C::of(p.scale);
         self.dq[..s.dim * lanes].iter_mut().for_each(|x| *x *= scale);

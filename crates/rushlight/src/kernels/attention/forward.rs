@@ -1,7 +1,7 @@
 //! Forward: the softmax of each row as its blocks of keys come.
 
 use super::product::{Attend, Running};
-use super::tile::{Tile, tile_rows};
+use super::tile::{Keys, Tile, tile_rows};
 use super::{KEYS, Out, Problem};
 use crate::Result;
 use crate::dtype::Real;
@@ -19,12 +19,20 @@ pub(crate) fn forward<C: Attend>(p: &Problem<C>, y: &mut [C], interleaved: bool,
     let y = Out::new(y, [s.batch, s.heads, s.queries, s.value_dim], interleaved);
     let rows = s.batch * s.heads * s.queries;
     let lse = Out::new(lse, [1, 1, rows, 1], false);
+    let heads = s.batch * s.kv_heads;
     let tiles = s.rows().div_ceil(tile_rows::<C>());
-    let work = tile_rows::<C>() * s.keys * (s.dim + s.value_dim);
-    let tasks = parallel::map_chunks(s.batch * s.kv_heads * tiles, (TASK / work.max(1)).max(1), |range| {
+    let pieces = super::pieces(heads, tiles);
+    // Few keys: several heads to a task.
+    let work = s.rows().div_ceil(pieces) * s.keys * (s.dim + s.value_dim);
+    let tasks = parallel::map_chunks(heads * pieces, (TASK / work.max(1)).max(1), |range| {
         let mut scratch = Scratch::new(p)?;
+        let mut copies = Keys::copies(p)?;
         for i in range {
-            scratch.tile(p, Tile::new(p, i / tiles, i % tiles), &y, &lse);
+            let (head, piece) = (i / pieces, i % pieces);
+            let keys = Keys::new(p, head, &mut copies);
+            for tile in (piece..tiles).step_by(pieces) {
+                scratch.tile(p, &keys, Tile::new(p, head, tile), &y, &lse);
+            }
         }
         Ok(())
     });
@@ -55,7 +63,7 @@ impl<C: Attend> Scratch<C> {
         })
     }
 
-    fn tile(&mut self, p: &Problem<C>, tile: Tile<C>, y: &Out<C>, lse: &Out<C>) {
+    fn tile(&mut self, p: &Problem<C>, keys: &Keys<C>, tile: Tile<C>, y: &Out<C>, lse: &Out<C>) {
         let (s, lanes) = (p.sizes, tile.lanes);
         tile.copy_rows(p.q, s.dim, s.dim, &mut self.rows);
         tile.columns(&self.rows, s.dim, s.dim, &mut self.queries);
@@ -65,17 +73,19 @@ impl<C: Attend> Scratch<C> {
         max.fill(C::NEG_INFINITY);
         sum.fill(C::ZERO);
         self.sums[..s.value_dim * lanes].fill(C::ZERO);
-        for keys in tile.blocks() {
-            let scores = &mut self.scores[..keys.len() * lanes];
-            tile.scores(&self.queries, keys.clone(), &mut self.added, scores);
-            C::soften(Running { scores: &mut *scores, max: &mut *max, sum: &mut *sum, factor: &mut *factor });
+        for block in tile.blocks() {
+            let scores = &mut self.scores[..block.len()];
+            tile.scores(keys, &self.queries, &block, &mut self.added, scores);
+            let (max, sum, factor) = (&mut max[block.from..], &mut sum[block.from..], &mut factor[block.from..]);
+            if C::soften(Running { scores: &mut *scores, max, sum, factor: &mut *factor }) {
+                C::scale(&mut self.sums[..s.value_dim * lanes], lanes, block.from, factor);
+            }
             if let Some(dropout) = p.dropout {
                 let kept = &mut self.added[..scores.len()];
-                tile.kept(dropout, &keys, kept);
+                tile.kept(dropout, &block, kept);
                 scores.iter_mut().zip(&*kept).for_each(|(w, &kept)| *w *= kept);
             }
-            C::scale(&mut self.sums[..s.value_dim * lanes], factor);
-            tile.weigh(p.v, scores, s.value_dim, keys, &mut self.sums);
+            tile.weigh(keys.v, scores, s.value_dim, &block, &mut self.sums);
         }
         for (row, (max, (sum, factor))) in tile.flat().zip(max.iter().zip(sum.iter().zip(&mut *factor))) {
             // A query without keys: zeros, and weights of exp(s − ∞) = 0 in backward.
@@ -85,7 +95,7 @@ impl<C: Attend> Scratch<C> {
             // SAFETY: each query belongs to one tile.
             unsafe { lse.row(0, 0, row).fill(lse_of) };
         }
-        C::scale(&mut self.sums[..s.value_dim * lanes], factor);
+        C::scale(&mut self.sums[..s.value_dim * lanes], lanes, 0, factor);
         tile.write(&self.sums, s.value_dim, &mut self.rows, y);
     }
 }

@@ -32,6 +32,9 @@ pub(crate) struct Product<'a, C> {
     pub width: usize,
 }
 
+/// How far a maximum may be passed before what was summed is rescaled: weights up to its power harm no sum.
+const SLACK: f64 = 8.0;
+
 /// A block of scores `[keys, lanes]` to be made weights, and what is known of each lane's softmax so far.
 pub(crate) struct Running<'a, C> {
     pub scores: &'a mut [C],
@@ -61,19 +64,20 @@ pub(crate) trait Attend: Real + Turn {
     /// The base to the power of `x`, for `x` below 127; 0 for −∞.
     fn power<const FUSED: bool>(x: Self) -> Self;
     #[doc(hidden)]
-    fn products(product: &Product<Self>, from: usize, width: usize, out: &mut [Self], out_row: usize);
+    fn products(p: &Product<Self>, from: usize, width: usize, out: &mut [Self], out_row: usize, add: bool);
+    /// Whether any factor is not 1.
     #[doc(hidden)]
-    fn soften(block: Running<Self>);
+    fn soften(block: Running<Self>) -> bool;
     #[doc(hidden)]
     fn differentiate(block: Differential<Self>);
-    /// Multiplies rows of as many lanes as `by` has.
+    /// Multiplies rows of `row` elements, each from lane `from` on, by as many factors as there are.
     #[doc(hidden)]
-    fn scale(rows: &mut [Self], by: &[Self]);
+    fn scale(rows: &mut [Self], row: usize, from: usize, by: &[Self]);
 }
 
-/// Adds the product to the rows of `out`, `out_row` elements apart.
+/// Writes the product to the rows of `out`, `out_row` elements apart, or adds it to them.
 #[track_caller]
-pub(super) fn product<C: Attend>(product: &Product<C>, out: &mut [C], out_row: usize) {
+pub(super) fn product<C: Attend>(product: &Product<C>, out: &mut [C], out_row: usize, add: bool) {
     let Product { scalars, row, step, vectors, stride, rows, steps, width } = *product;
     let span = width * lanes::<C>();
     if rows == 0 || width == 0 {
@@ -88,7 +92,7 @@ pub(super) fn product<C: Attend>(product: &Product<C>, out: &mut [C], out_row: u
     // As few passes as may be, of the same width.
     let each = width.div_ceil(width.div_ceil(max_vectors()));
     for from in (0..width).step_by(each) {
-        C::products(product, from, each.min(width - from), out, out_row);
+        C::products(product, from, each.min(width - from), out, out_row, add);
     }
 }
 
@@ -117,26 +121,26 @@ macro_rules! attend {
             fn power<const FUSED: bool>(x: Self) -> Self {
                 $power(x)
             }
-            fn products(p: &Product<$t>, from: usize, width: usize, out: &mut [$t], out_row: usize) {
+            fn products(p: &Product<$t>, from: usize, width: usize, out: &mut [$t], out_row: usize, add: bool) {
                 const L: usize = lanes::<$t>();
                 match width {
-                    1 => columns::<$t, L, 1>(p, from, out, out_row),
-                    2 => columns::<$t, L, 2>(p, from, out, out_row),
-                    3 => columns::<$t, L, 3>(p, from, out, out_row),
-                    4 => columns::<$t, L, 4>(p, from, out, out_row),
+                    1 => columns::<$t, L, 1>(p, from, out, out_row, add),
+                    2 => columns::<$t, L, 2>(p, from, out, out_row, add),
+                    3 => columns::<$t, L, 3>(p, from, out, out_row, add),
+                    4 => columns::<$t, L, 4>(p, from, out, out_row, add),
                     _ => unreachable!("a tile is one to four vectors wide"),
                 }
             }
-            fn soften(block: Running<$t>) {
+            fn soften(block: Running<$t>) -> bool {
                 dispatch!(FUSED => soften::<$t, { lanes::<$t>() }, FUSED>(block))
             }
-            fn scale(rows: &mut [$t], by: &[$t]) {
+            fn scale(rows: &mut [$t], row: usize, from: usize, by: &[$t]) {
                 simd::dispatch(
                     #[inline(always)]
                     || {
-                        for row in rows.chunks_exact_mut(by.len()) {
-                            for l in 0..by.len() {
-                                row[l] *= by[l];
+                        for row in rows.chunks_exact_mut(row) {
+                            for (x, by) in row[from..].iter_mut().zip(by) {
+                                *x *= by;
                             }
                         }
                     },
@@ -174,15 +178,21 @@ fn power_of_2<const FUSED: bool>(x: f32) -> f32 {
 }
 
 /// `V` columns of vectors from column `from` on.
-fn columns<C: Real, const L: usize, const V: usize>(product: &Product<C>, from: usize, out: &mut [C], out_row: usize) {
+fn columns<C: Real, const L: usize, const V: usize>(
+    product: &Product<C>,
+    from: usize,
+    out: &mut [C],
+    out_row: usize,
+    add: bool,
+) {
     dispatch!(FUSED => {
         let mut r = 0;
         while r < product.rows {
             let left = product.rows - r;
             match left {
-                1 => sums::<C, L, V, 1, FUSED>(product, from * L, r, out.as_mut_ptr(), out_row),
-                2..=4 => sums::<C, L, V, 4, FUSED>(product, from * L, r, out.as_mut_ptr(), out_row),
-                _ => sums::<C, L, V, 6, FUSED>(product, from * L, r, out.as_mut_ptr(), out_row),
+                1 => sums::<C, L, V, 1, FUSED>(product, from * L, r, out.as_mut_ptr(), out_row, add),
+                2..=4 => sums::<C, L, V, 4, FUSED>(product, from * L, r, out.as_mut_ptr(), out_row, add),
+                _ => sums::<C, L, V, 6, FUSED>(product, from * L, r, out.as_mut_ptr(), out_row, add),
             }
             r += left.min(6);
         }
@@ -197,6 +207,7 @@ fn sums<C: Real, const L: usize, const V: usize, const J: usize, const FUSED: bo
     r: usize,
     out: *mut C,
     out_row: usize,
+    add: bool,
 ) {
     let Product { scalars, row, step, vectors, stride, rows, steps, .. } = *product;
     let scalars: [*const C; J] = std::array::from_fn(|j| scalars.as_ptr().wrapping_add((r + j).min(rows - 1) * row));
@@ -221,7 +232,7 @@ fn sums<C: Real, const L: usize, const V: usize, const J: usize, const FUSED: bo
             for i in 0..V {
                 let out = out.wrapping_add((r + j) * out_row + from + i * L).cast::<[C; L]>();
                 // SAFETY: `product` asserted that each row's whole width lies within `out`.
-                let mut there = unsafe { *out };
+                let mut there = if add { unsafe { *out } } else { [C::ZERO; L] };
                 for l in 0..L {
                     there[l] += sum[j][i][l];
                 }
@@ -247,27 +258,43 @@ fn store<C: Copy, const L: usize>(x: &mut [C], at: usize, values: [C; L]) {
 }
 
 #[inline(always)]
-fn soften<C: Attend, const L: usize, const FUSED: bool>(block: Running<C>) {
+fn soften<C: Attend, const L: usize, const FUSED: bool>(block: Running<C>) -> bool {
     let Running { scores, max, sum, factor } = block;
     let lanes = max.len();
+    let mut moved = false;
     for at in (0..lanes).step_by(L) {
         let old: [C; L] = load(max, at);
-        let mut new = old;
+        let mut top = [C::NEG_INFINITY; L];
         for row in scores.chunks_exact(lanes) {
             let s: [C; L] = load(row, at);
             for l in 0..L {
                 // A NaN is passed over here, and comes back below.
-                new[l] = if s[l] > new[l] { s[l] } else { new[l] };
+                top[l] = if s[l] > top[l] { s[l] } else { top[l] };
             }
         }
+        let mut new = [C::ZERO; L];
+        let mut grew = false;
+        for l in 0..L {
+            let grows = top[l] > old[l] + C::of(SLACK);
+            new[l] = if grows { top[l] } else { old[l] };
+            grew |= grows;
+        }
         store(max, at, new);
-        let mut total: [C; L] = load(sum, at);
-        let mut rescale = [C::ZERO; L];
         for l in 0..L {
             // Where there was nothing but −∞, any finite number serves.
             new[l] = if new[l] == C::NEG_INFINITY { C::ZERO } else { new[l] };
-            rescale[l] = C::power::<FUSED>(old[l] - new[l]);
-            total[l] *= rescale[l];
+        }
+        let mut total: [C; L] = load(sum, at);
+        if grew {
+            moved = true;
+            let mut rescale = [C::ZERO; L];
+            for l in 0..L {
+                rescale[l] = C::power::<FUSED>(old[l] - new[l]);
+                total[l] *= rescale[l];
+            }
+            store(factor, at, rescale);
+        } else {
+            store(factor, at, [C::ONE; L]);
         }
         for row in scores.chunks_exact_mut(lanes) {
             let mut w: [C; L] = load(row, at);
@@ -277,9 +304,9 @@ fn soften<C: Attend, const L: usize, const FUSED: bool>(block: Running<C>) {
             }
             store(row, at, w);
         }
-        store(factor, at, rescale);
         store(sum, at, total);
     }
+    moved
 }
 
 #[inline(always)]

@@ -3,14 +3,33 @@
 use std::ops::Range;
 
 use super::product::{Attend, Product, lanes, max_vectors, product};
-use super::{Dropout, KEYS, Mask, MaskValues, Operand, Out, Problem};
+use super::{Dropout, KEYS, Mask, MaskValues, Operand, Out, Problem, Rows};
+use crate::Result;
 use crate::kernels::random::philox;
 use crate::kernels::simd::dispatch;
 use crate::kernels::turn::{Grid, turn};
+use crate::storage::Buffer;
 
 /// Queries in a whole tile.
 pub(super) fn tile_rows<C>() -> usize {
     max_vectors() * lanes::<C>()
+}
+
+/// Keys that are taken together, starting at a multiple of four, and the lanes that see any of them. A block of scores
+/// or weights is `[keys, lanes]`, of these lanes alone.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    pub keys: Range<usize>,
+    /// The first lane.
+    pub from: usize,
+    pub lanes: usize,
+}
+
+impl Block {
+    /// Elements of a block of scores.
+    pub fn len(&self) -> usize {
+        self.keys.len() * self.lanes
+    }
 }
 
 /// Some queries of one head of keys, one to a lane.
@@ -61,10 +80,20 @@ impl<'a, C: Attend> Tile<'a, C> {
         start + self.rows.start..start + self.rows.end
     }
 
-    /// The blocks of keys that any query sees.
-    pub fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<C> {
-        let end = self.sees.iter().copied().max().unwrap_or(0);
-        (0..end).step_by(KEYS).map(move |start| start..(start + KEYS).min(end))
+    /// The blocks that keys are taken in, and the lanes that see any of each.
+    pub fn blocks(&self) -> impl Iterator<Item = Block> {
+        // Past the causal diagonal a vector of lanes after the other is left out.
+        let sees: Vec<usize> = self.sees.chunks(lanes::<C>()).map(|v| v.iter().copied().max().unwrap_or(0)).collect();
+        let end = sees.iter().copied().max().unwrap_or(0);
+        let mut start = 0;
+        std::iter::from_fn(move || {
+            let hidden = sees.iter().take_while(|&&sees| sees <= start).count();
+            let next = sees.get(hidden).map_or(end, |sees| sees.next_multiple_of(4));
+            let keys = start..(start + KEYS).min(next).min(end);
+            start = keys.end;
+            let from = hidden * lanes::<C>();
+            (!keys.is_empty()).then_some(Block { keys, from, lanes: self.lanes - from })
+        })
     }
 
     /// The queries' rows of `n` elements, each followed by zeros up to `row`: `[queries, row]`.
@@ -98,108 +127,116 @@ impl<'a, C: Attend> Tile<'a, C> {
         }
     }
 
-    /// `q·kᵀ·scale + mask` of a block of keys, `[keys, lanes]`; −∞ where a query does not see the key.
+    /// `q·kᵀ·scale + mask` of a block; −∞ where a query does not see the key.
     ///
     /// `queries` are columns `[dim, lanes]`, scaled; `added` is scratch of the size of `out`, if there is a mask.
-    pub fn scores(&self, queries: &[C], keys: Range<usize>, added: &mut [C], out: &mut [C]) {
-        self.dots(self.problem.k, queries, self.problem.sizes.dim, keys.clone(), out);
+    pub fn scores(&self, keys: &Keys<C>, queries: &[C], block: &Block, added: &mut [C], out: &mut [C]) {
+        self.dots(keys.k, queries, self.problem.sizes.dim, block, out);
         if let Some(mask) = &self.problem.mask {
             let added = &mut added[..out.len()];
             match mask.values {
                 MaskValues::Keep(x) => {
-                    self.spread(mask, &keys, added, |at| if x[at] { C::ZERO } else { C::NEG_INFINITY })
+                    self.spread(mask, block, added, |at| if x[at] { C::ZERO } else { C::NEG_INFINITY })
                 }
-                MaskValues::Add(x) => self.spread(mask, &keys, added, |at| x[at] * C::of(C::LOG_BASE)),
+                MaskValues::Add(x) => self.spread(mask, block, added, |at| x[at] * C::of(C::LOG_BASE)),
             }
             for (score, &added) in out.iter_mut().zip(&*added) {
                 *score = if added == C::NEG_INFINITY { added } else { *score + added };
             }
         }
-        if self.sees.iter().any(|&end| end < keys.end) {
-            for (key, scores) in keys.zip(out.chunks_exact_mut(self.lanes)) {
-                for (score, &end) in scores.iter_mut().zip(&self.sees) {
-                    *score = if key < end { *score } else { C::NEG_INFINITY };
-                }
-            }
+        let sees = &self.sees[block.from..];
+        if sees.iter().any(|&end| end < block.keys.end) {
+            dispatch(
+                #[inline(always)]
+                || {
+                    for (key, scores) in block.keys.clone().zip(out.chunks_exact_mut(block.lanes)) {
+                        for (score, &end) in scores.iter_mut().zip(sees) {
+                            *score = if key < end { *score } else { C::NEG_INFINITY };
+                        }
+                    }
+                },
+            );
         }
     }
 
-    /// Reads the mask's values for a block of keys: `[keys, lanes]`.
-    fn spread(&self, mask: &Mask<C>, keys: &Range<usize>, out: &mut [C], read: impl Fn(usize) -> C) {
+    /// Reads the mask's values for a block.
+    fn spread(&self, mask: &Mask<C>, block: &Block, out: &mut [C], read: impl Fn(usize) -> C) {
         let [batch, head, query, key] = mask.strides;
-        let start = |(b, h, t)| mask.offset + b * batch + h * head + t * query + keys.start * key;
-        let mut first = None;
-        for (lane, at) in self.places().map(start).enumerate() {
-            if *first.get_or_insert(at) == at && lane > 0 {
+        let start = |(b, h, t)| mask.offset + b * batch + h * head + t * query + block.keys.start * key;
+        let starts: Vec<usize> = self.places().skip(block.from).map(start).collect();
+        for (j, row) in out.chunks_exact_mut(block.lanes).enumerate() {
+            row.fill(C::ZERO);
+            if starts.iter().all(|&at| at == starts[0]) {
+                // The same for all queries, as padding is.
+                row.fill(read(starts[0] + j * key));
                 continue;
             }
-            for (j, out) in out[lane..].iter_mut().step_by(self.lanes).enumerate() {
+            for (out, &at) in row.iter_mut().zip(&starts) {
                 *out = read(at + j * key);
             }
         }
-        // What is the same as for the first query, as padding is for all.
-        let same = self.places().map(start).enumerate().filter(|(_, at)| Some(*at) == first).map(|(lane, _)| lane);
-        let same: Vec<usize> = same.skip(1).collect();
-        for row in out.chunks_exact_mut(self.lanes) {
-            same.iter().for_each(|&lane| row[lane] = row[0]);
-            row[self.len()..].fill(C::ZERO);
-        }
     }
 
-    /// The products of the rows of a block of keys (or of their values) with columns `[n, lanes]`: `[keys, lanes]`.
-    pub fn dots(&self, of: Operand<C>, columns: &[C], n: usize, keys: Range<usize>, out: &mut [C]) {
-        let (scalars, stride) = (self.from(of, n, keys.start), self.lanes);
-        let (rows, width) = (keys.len(), self.lanes / lanes::<C>());
-        let p = Product { scalars, row: of.at.row, step: 1, vectors: columns, stride, rows, steps: n, width };
-        out.fill(C::ZERO);
-        product(&p, out, self.lanes);
+    /// The products of a block's rows of keys (or of values) with columns `[n, lanes]`.
+    pub fn dots(&self, of: &[C], columns: &[C], n: usize, block: &Block, out: &mut [C]) {
+        let p = Product {
+            scalars: &of[block.keys.start * n..],
+            row: n,
+            step: 1,
+            vectors: columns.get(block.from..).unwrap_or_default(),
+            stride: self.lanes,
+            rows: block.keys.len(),
+            steps: n,
+            width: block.lanes / lanes::<C>(),
+        };
+        product(&p, out, block.lanes, false);
     }
 
-    /// Adds the sum of the rows of a block of keys (or of their values) by these weights `[keys, lanes]`: `[n, lanes]`.
-    pub fn weigh(&self, of: Operand<C>, weights: &[C], n: usize, keys: Range<usize>, out: &mut [C]) {
-        let (scalars, stride) = (self.from(of, n, keys.start), self.lanes);
-        let (steps, width) = (keys.len(), self.lanes / lanes::<C>());
-        let p = Product { scalars, row: 1, step: of.at.row, vectors: weights, stride, rows: n, steps, width };
-        product(&p, out, self.lanes);
+    /// Adds to columns `[n, lanes]` the sums of a block's rows of keys (or of values), by these weights.
+    pub fn weigh(&self, of: &[C], weights: &[C], n: usize, block: &Block, columns: &mut [C]) {
+        let p = Product {
+            scalars: &of[block.keys.start * n..],
+            row: 1,
+            step: n,
+            vectors: weights,
+            stride: block.lanes,
+            rows: n,
+            steps: block.keys.len(),
+            width: block.lanes / lanes::<C>(),
+        };
+        product(&p, columns.get_mut(block.from..).unwrap_or_default(), self.lanes, true);
     }
 
-    /// Adds to `sums` `[all keys, row]` the tile's rows `[queries, row]` by these weights `[keys, lanes]`.
-    pub fn gather(&self, weights: &[C], rows: &[C], row: usize, keys: Range<usize>, sums: &mut [C]) {
-        let width = row / lanes::<C>();
-        let (scalar_row, steps) = (self.lanes, self.len());
+    /// Adds to `sums` `[all keys, row]` the tile's rows `[queries, row]`, by these weights of a block.
+    pub fn gather(&self, weights: &[C], rows: &[C], row: usize, block: &Block, sums: &mut [C]) {
         let p = Product {
             scalars: weights,
-            row: scalar_row,
+            row: block.lanes,
             step: 1,
-            vectors: rows,
+            vectors: rows.get(block.from * row..).unwrap_or_default(),
             stride: row,
-            rows: keys.len(),
-            steps,
-            width,
+            rows: block.keys.len(),
+            steps: self.len() - block.from,
+            width: row / lanes::<C>(),
         };
-        product(&p, &mut sums[keys.start * row..], row);
+        product(&p, &mut sums[block.keys.start * row..], row, true);
     }
 
-    fn from<'b>(&self, of: Operand<'b, C>, n: usize, key: usize) -> &'b [C] {
-        if n == 0 { &[] } else { of.row(self.batch, self.kv_head, key) }
-    }
-
-    /// What dropout makes of a block of weights: 0 or 1 / (1 − p) each, `[keys, lanes]`.
-    pub fn kept(&self, Dropout { p, place: (seed, offset) }: Dropout, keys: &Range<usize>, out: &mut [C]) {
+    /// What dropout makes of a block of weights: 0 or 1 / (1 − p) each.
+    pub fn kept(&self, Dropout { p, place: (seed, offset) }: Dropout, block: &Block, out: &mut [C]) {
         let threshold = (p * 2f64.powi(32)).round();
         if threshold > u32::MAX as f64 {
             return out.fill(C::ZERO);
         }
-        let (threshold, scale, lanes) = (threshold as u32, C::of(1.0 / (1.0 - p)), self.lanes);
-        // A block of keys starts at a multiple of four.
+        let (threshold, scale, lanes) = (threshold as u32, C::of(1.0 / (1.0 - p)), block.lanes);
         let per_row = self.problem.sizes.keys.div_ceil(4);
-        let first = offset.wrapping_add((self.flat().start * per_row + keys.start / 4) as u64);
+        let first = offset.wrapping_add(((self.flat().start + block.from) * per_row + block.keys.start / 4) as u64);
         dispatch(
             #[inline(always)]
             || {
-                for (block, rows) in out.chunks_mut(4 * lanes).enumerate() {
+                for (four, rows) in out.chunks_mut(4 * lanes).enumerate() {
                     for lane in 0..lanes {
-                        let bits = philox(seed, first.wrapping_add((lane * per_row + block) as u64));
+                        let bits = philox(seed, first.wrapping_add((lane * per_row + four) as u64));
                         for (row, bits) in rows.chunks_exact_mut(lanes).zip(bits) {
                             row[lane] = if bits >= threshold { scale } else { C::ZERO };
                         }
@@ -208,4 +245,46 @@ impl<'a, C: Attend> Tile<'a, C> {
             },
         );
     }
+}
+
+/// The keys and values of one head, row after row: where they lie, or a copy, which the tiles of a head share.
+pub(super) struct Keys<'a, C> {
+    pub k: &'a [C],
+    pub v: &'a [C],
+}
+
+impl<'a, C: Attend> Keys<'a, C> {
+    pub fn new(problem: &Problem<'a, C>, head: usize, copies: &'a mut [Buffer<C>; 2]) -> Keys<'a, C> {
+        let s = problem.sizes;
+        let [k, v] = copies;
+        let (b, h) = (head / s.kv_heads, head % s.kv_heads);
+        Keys { k: rows(problem.k, b, h, (s.keys, s.dim), k), v: rows(problem.v, b, h, (s.keys, s.value_dim), v) }
+    }
+
+    /// Scratch for the copies, where there have to be any.
+    pub fn copies(problem: &Problem<C>) -> Result<[Buffer<C>; 2]> {
+        let s = problem.sizes;
+        let len = |at: &Rows, n: usize| if at.row == n || s.keys <= 1 { 0 } else { s.keys * n };
+        let buffer = |len: usize| Buffer::try_scratch(len, "scaled_dot_product_attention");
+        Ok([buffer(len(&problem.k.at, s.dim))?, buffer(len(&problem.v.at, s.value_dim))?])
+    }
+}
+
+fn rows<'a, C: Attend>(
+    of: Operand<'a, C>,
+    b: usize,
+    h: usize,
+    (rows, n): (usize, usize),
+    copy: &'a mut [C],
+) -> &'a [C] {
+    if rows == 0 || n == 0 {
+        return &[];
+    }
+    if copy.is_empty() {
+        return &of.row(b, h, 0)[..rows * n];
+    }
+    for (t, to) in copy.chunks_exact_mut(n).enumerate() {
+        to.copy_from_slice(&of.row(b, h, t)[..n]);
+    }
+    copy
 }
