@@ -120,6 +120,35 @@ fn long_rows_and_all_widths() {
     }
 }
 
+/// The kernels as older processors run them.
+#[test]
+fn every_instruction_set_gives_the_formula() {
+    for level in ["baseline", "avx2"] {
+        let mut tests = std::process::Command::new(std::env::current_exe().unwrap());
+        let run = tests.args(["--exact", "is_the_formula"]).env("RUSHLIGHT_SIMD", level).output().unwrap();
+        assert!(run.status.success(), "{level}: {}", String::from_utf8_lossy(&run.stdout));
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_bit() -> Result<()> {
+    let o = AttentionOptions { causal: Causal::UpperLeft, dropout_p: 0.1, ..Default::default() };
+    // Few heads, whose tiles are shared out; and many.
+    for (batch, heads, rows) in [(1, 1, 200), (1, 3, 90), (3, 6, 20)] {
+        random::manual_seed(2);
+        let x = [(); 3].map(|_| Tensor::randn([batch, heads, rows, 8], DType::F32).unwrap());
+        let [one, three] = [1, 3].map(|threads| {
+            rushlight::set_num_threads(threads).unwrap();
+            random::manual_seed(3);
+            let all = run(fused, x.each_ref(), &o, false).unwrap();
+            all.iter().map(|t| t.to_vec::<f32>().unwrap()).collect::<Vec<_>>()
+        });
+        rushlight::set_num_threads(0)?;
+        assert!(one == three, "{batch} {heads} {rows}");
+    }
+    Ok(())
+}
+
 #[test]
 fn the_layout_of_a_transformer_is_kept() -> Result<()> {
     let (b, t, h, d) = (2, 7, 3, 4);

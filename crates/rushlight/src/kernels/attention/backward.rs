@@ -36,16 +36,17 @@ pub(crate) fn backward<C: Attend>(p: &Problem<C>, saved: &Saved<C>, [dq, dk, dv]
     let dq = out(dq, s.heads, s.queries, s.dim);
     let (dk, dv) = (out(dk, s.kv_heads, s.keys, s.dim), out(dv, s.kv_heads, s.keys, s.value_dim));
     let heads = s.batch * s.kv_heads;
-    let tiles = s.rows().div_ceil(tile_rows::<C>());
+    let size = tile_rows::<C>();
+    let tiles = s.rows().div_ceil(size);
     let pieces = super::pieces(heads, tiles);
     let parts = parallel::map_chunks(heads * pieces, 1, |i| {
         let (head, piece) = (i.start / pieces, i.start % pieces);
         let mut sums = Sums::new(p)?;
-        let mut scratch = Scratch::new(p)?;
+        let mut scratch = Scratch::new(p, size)?;
         let mut copies = Keys::copies(p)?;
         let keys = Keys::new(p, head, &mut copies);
         for tile in (piece..tiles).step_by(pieces) {
-            scratch.tile(p, saved, &keys, Tile::new(p, head, tile), &mut sums, &dq);
+            scratch.tile(p, saved, &keys, Tile::new(p, size, head, tile), &mut sums, &dq);
         }
         if pieces > 1 {
             return Ok(Some(sums));
@@ -118,8 +119,8 @@ struct Scratch<C> {
 }
 
 impl<C: Attend> Scratch<C> {
-    fn new(p: &Problem<C>) -> Result<Scratch<C>> {
-        let (s, lanes) = (p.sizes, tile_rows::<C>());
+    fn new(p: &Problem<C>, lanes: usize) -> Result<Scratch<C>> {
+        let s = p.sizes;
         let buffer = |len: usize| Buffer::try_scratch(len, OP);
         Ok(Scratch {
             q_rows: buffer(padded::<C>(s.dim) * lanes)?,

@@ -20,18 +20,19 @@ pub(crate) fn forward<C: Attend>(p: &Problem<C>, y: &mut [C], interleaved: bool,
     let rows = s.batch * s.heads * s.queries;
     let lse = Out::new(lse, [1, 1, rows, 1], false);
     let heads = s.batch * s.kv_heads;
-    let tiles = s.rows().div_ceil(tile_rows::<C>());
+    let size = tile_rows::<C>();
+    let tiles = s.rows().div_ceil(size);
     let pieces = super::pieces(heads, tiles);
     // Few keys: several heads to a task.
     let work = s.rows().div_ceil(pieces) * s.keys * (s.dim + s.value_dim);
     let tasks = parallel::map_chunks(heads * pieces, (TASK / work.max(1)).max(1), |range| {
-        let mut scratch = Scratch::new(p)?;
+        let mut scratch = Scratch::new(p, size)?;
         let mut copies = Keys::copies(p)?;
         for i in range {
             let (head, piece) = (i / pieces, i % pieces);
             let keys = Keys::new(p, head, &mut copies);
             for tile in (piece..tiles).step_by(pieces) {
-                scratch.tile(p, &keys, Tile::new(p, head, tile), &y, &lse);
+                scratch.tile(p, &keys, Tile::new(p, size, head, tile), &y, &lse);
             }
         }
         Ok(())
@@ -50,8 +51,8 @@ struct Scratch<C> {
 }
 
 impl<C: Attend> Scratch<C> {
-    fn new(p: &Problem<C>) -> Result<Scratch<C>> {
-        let (s, lanes) = (p.sizes, tile_rows::<C>());
+    fn new(p: &Problem<C>, lanes: usize) -> Result<Scratch<C>> {
+        let s = p.sizes;
         let buffer = |len: usize| Buffer::try_scratch(len, "scaled_dot_product_attention");
         Ok(Scratch {
             rows: buffer(s.dim.max(s.value_dim) * lanes)?,

@@ -46,10 +46,10 @@ pub(super) struct Tile<'a, C> {
 }
 
 impl<'a, C: Attend> Tile<'a, C> {
-    /// Tile `tile` of head `head` of the keys, counted over all samples.
-    pub fn new(problem: &'a Problem<'a, C>, head: usize, tile: usize) -> Tile<'a, C> {
+    /// Tile `tile`, of `size` queries, of head `head` of the keys, counted over all samples.
+    pub fn new(problem: &'a Problem<'a, C>, size: usize, head: usize, tile: usize) -> Tile<'a, C> {
         let s = problem.sizes;
-        let rows = tile * tile_rows::<C>()..((tile + 1) * tile_rows::<C>()).min(s.rows());
+        let rows = tile * size..((tile + 1) * size).min(s.rows());
         let lanes = rows.len().next_multiple_of(lanes::<C>());
         let visible = |row: usize| {
             let all = problem.diagonal.map_or(s.keys as isize, |d| d.saturating_add((row % s.queries) as isize + 1));
