@@ -43,7 +43,7 @@ pub(crate) fn backward<C: Attend>(p: &Problem<C>, saved: &Saved<C>, [dq, dk, dv]
         let (head, piece) = (i.start / pieces, i.start % pieces);
         let mut sums = Sums::new(p)?;
         let mut scratch = Scratch::new(p, size)?;
-        let mut copies = Keys::copies(p)?;
+        let mut copies = Keys::copies(p, tiles.div_ceil(pieces))?;
         let keys = Keys::new(p, head, &mut copies);
         for tile in (piece..tiles).step_by(pieces) {
             scratch.tile(p, saved, &keys, Tile::new(p, size, head, tile), &mut sums, &dq);

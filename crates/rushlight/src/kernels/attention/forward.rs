@@ -27,7 +27,7 @@ pub(crate) fn forward<C: Attend>(p: &Problem<C>, y: &mut [C], interleaved: bool,
     let work = s.rows().div_ceil(pieces) * s.keys * (s.dim + s.value_dim);
     let tasks = parallel::map_chunks(heads * pieces, (TASK / work.max(1)).max(1), |range| {
         let mut scratch = Scratch::new(p, size)?;
-        let mut copies = Keys::copies(p)?;
+        let mut copies = Keys::copies(p, tiles.div_ceil(pieces))?;
         for i in range {
             let (head, piece) = (i / pieces, i % pieces);
             let keys = Keys::new(p, head, &mut copies);

@@ -164,7 +164,7 @@ fn power_of_2<const FUSED: bool>(x: f32) -> f32 {
     /// Adding 1.5 · 2²³ rounds to a whole number, which then stands in the low bits.
     const TO_WHOLE: f32 = 12_582_912.0;
     const P: [f32; 7] =
-        [1.0, 0.693_147_2, 0.240_226_47, 0.055_503_29, 0.009_618_489, 0.001_339_993_1, 0.000_153_458_12];
+        [1.0, std::f32::consts::LN_2, 0.240_226_47, 0.055_503_29, 0.009_618_489, 0.001_339_993_1, 0.000_153_458_12];
     let shifted = x + TO_WHOLE;
     let r = x - (shifted - TO_WHOLE);
     let mut y = P[6];

@@ -178,10 +178,10 @@ impl<'a, C: Attend> Tile<'a, C> {
     }
 
     /// The products of a block's rows of keys (or of values) with columns `[n, lanes]`.
-    pub fn dots(&self, of: &[C], columns: &[C], n: usize, block: &Block, out: &mut [C]) {
+    pub fn dots(&self, of: HeadRows<C>, columns: &[C], n: usize, block: &Block, out: &mut [C]) {
         let p = Product {
-            scalars: &of[block.keys.start * n..],
-            row: n,
+            scalars: of.data.get(block.keys.start * of.row..).unwrap_or_default(),
+            row: of.row,
             step: 1,
             vectors: columns.get(block.from..).unwrap_or_default(),
             stride: self.lanes,
@@ -193,11 +193,11 @@ impl<'a, C: Attend> Tile<'a, C> {
     }
 
     /// Adds to columns `[n, lanes]` the sums of a block's rows of keys (or of values), by these weights.
-    pub fn weigh(&self, of: &[C], weights: &[C], n: usize, block: &Block, columns: &mut [C]) {
+    pub fn weigh(&self, of: HeadRows<C>, weights: &[C], n: usize, block: &Block, columns: &mut [C]) {
         let p = Product {
-            scalars: &of[block.keys.start * n..],
+            scalars: of.data.get(block.keys.start * of.row..).unwrap_or_default(),
             row: 1,
-            step: n,
+            step: of.row,
             vectors: weights,
             stride: block.lanes,
             rows: n,
@@ -247,10 +247,17 @@ impl<'a, C: Attend> Tile<'a, C> {
     }
 }
 
-/// The keys and values of one head, row after row: where they lie, or a copy, which the tiles of a head share.
+/// The rows of one head, each `row` elements behind the last.
+#[derive(Clone, Copy)]
+pub(super) struct HeadRows<'a, C> {
+    data: &'a [C],
+    row: usize,
+}
+
+/// The keys and values of one head: where they lie, or a copy of rows that are far apart, which its tiles share.
 pub(super) struct Keys<'a, C> {
-    pub k: &'a [C],
-    pub v: &'a [C],
+    pub k: HeadRows<'a, C>,
+    pub v: HeadRows<'a, C>,
 }
 
 impl<'a, C: Attend> Keys<'a, C> {
@@ -261,10 +268,10 @@ impl<'a, C: Attend> Keys<'a, C> {
         Keys { k: rows(problem.k, b, h, (s.keys, s.dim), k), v: rows(problem.v, b, h, (s.keys, s.value_dim), v) }
     }
 
-    /// Scratch for the copies, where there have to be any.
-    pub fn copies(problem: &Problem<C>) -> Result<[Buffer<C>; 2]> {
+    /// Scratch for the copies, where so many tiles make them worth it.
+    pub fn copies(problem: &Problem<C>, tiles: usize) -> Result<[Buffer<C>; 2]> {
         let s = problem.sizes;
-        let len = |at: &Rows, n: usize| if at.row == n || s.keys <= 1 { 0 } else { s.keys * n };
+        let len = |at: &Rows, n: usize| if at.row == n || tiles < 2 { 0 } else { s.keys * n };
         let buffer = |len: usize| Buffer::try_scratch(len, "scaled_dot_product_attention");
         Ok([buffer(len(&problem.k.at, s.dim))?, buffer(len(&problem.v.at, s.value_dim))?])
     }
@@ -276,15 +283,15 @@ fn rows<'a, C: Attend>(
     h: usize,
     (rows, n): (usize, usize),
     copy: &'a mut [C],
-) -> &'a [C] {
+) -> HeadRows<'a, C> {
     if rows == 0 || n == 0 {
-        return &[];
+        return HeadRows { data: &[], row: 0 };
     }
     if copy.is_empty() {
-        return &of.row(b, h, 0)[..rows * n];
+        return HeadRows { data: of.row(b, h, 0), row: of.at.row };
     }
     for (t, to) in copy.chunks_exact_mut(n).enumerate() {
         to.copy_from_slice(&of.row(b, h, t)[..n]);
     }
-    copy
+    HeadRows { data: copy, row: n }
 }
