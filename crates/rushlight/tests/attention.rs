@@ -120,6 +120,29 @@ fn long_rows_and_all_widths() {
     }
 }
 
+/// New queries that follow the keys of a cache, one or a few at a time, see what they would see in the whole.
+#[test]
+fn a_cache_gives_what_the_whole_gives() -> Result<()> {
+    let rng = &mut Rng(9);
+    let n = 11;
+    let mut make = |heads, dim| smooth(rng, &[2, heads, n, dim], -2.0, 2.0);
+    let (q, k, v) = (make(4, 5), make(2, 5), make(2, 16));
+    let o = |causal| AttentionOptions { causal, ..Default::default() };
+    let whole = q.scaled_dot_product_attention(&k, &v, &o(Causal::UpperLeft))?;
+    for new in [1, 2, 3] {
+        for end in new..=n {
+            let (q, k, v) = (q.narrow(2, end - new, new)?, k.narrow(2, 0, end)?, v.narrow(2, 0, end)?);
+            for dtype in [DType::F64, DType::F32] {
+                let [q, k, v] = [&q, &k, &v].map(|t| interleaved(&t.to_dtype(dtype).unwrap()));
+                let y = q.scaled_dot_product_attention(&k, &v, &o(Causal::LowerRight))?;
+                let tolerance = if dtype == DType::F64 { 1e-13 } else { 1e-5 };
+                assert_close(&y, &Naive::of(&whole.narrow(2, end - new, new)?), tolerance, &format!("{new} at {end}"));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The kernels as older processors run them.
 #[test]
 fn every_instruction_set_gives_the_formula() {

@@ -16,6 +16,7 @@
 //! share a head of keys (grouped queries) are further rows of the same tile.
 
 mod backward;
+mod few;
 mod forward;
 mod product;
 mod tile;
@@ -128,7 +129,16 @@ pub(crate) enum MaskValues<'a, C> {
     Add(&'a [C]),
 }
 
-impl<C> Mask<'_, C> {
+impl<C: Attend> Mask<'_, C> {
+    /// What element `at` adds to a score, in units of the exponent's base.
+    #[inline(always)]
+    fn value(&self, at: usize) -> C {
+        match self.values {
+            MaskValues::Keep(x) => [C::NEG_INFINITY, C::ZERO][x[at] as usize],
+            MaskValues::Add(x) => x[at] * C::of(C::LOG_BASE),
+        }
+    }
+
     #[track_caller]
     fn check(&self, s: &Sizes) {
         let sizes = [s.batch, s.heads, s.queries, s.keys];
@@ -167,7 +177,7 @@ pub(crate) struct Problem<'a, C> {
     pub dropout: Option<Dropout>,
 }
 
-impl<C> Problem<'_, C> {
+impl<C: Attend> Problem<'_, C> {
     #[track_caller]
     fn check(&self) {
         let s = self.sizes;

@@ -2,7 +2,7 @@
 
 use super::product::{Attend, Running};
 use super::tile::{Keys, Tile, tile_rows};
-use super::{KEYS, Out, Problem};
+use super::{KEYS, Out, Problem, few};
 use crate::Result;
 use crate::dtype::Real;
 use crate::kernels::parallel;
@@ -19,6 +19,9 @@ pub(crate) fn forward<C: Attend>(p: &Problem<C>, y: &mut [C], interleaved: bool,
     let y = Out::new(y, [s.batch, s.heads, s.queries, s.value_dim], interleaved);
     let rows = s.batch * s.heads * s.queries;
     let lse = Out::new(lse, [1, 1, rows, 1], false);
+    if few::suits(p) {
+        return few::forward(p, &y, &lse);
+    }
     let heads = s.batch * s.kv_heads;
     let size = tile_rows::<C>();
     let tiles = s.rows().div_ceil(size);

@@ -70,6 +70,8 @@ pub(crate) trait Attend: Real + Turn {
     fn soften(block: Running<Self>) -> bool;
     #[doc(hidden)]
     fn differentiate(block: Differential<Self>);
+    #[doc(hidden)]
+    fn dots(query: &[Self], keys: &[Self], row: usize, out: &mut [Self]);
     /// Multiplies rows of `row` elements, each from lane `from` on, by as many factors as there are.
     #[doc(hidden)]
     fn scale(rows: &mut [Self], row: usize, from: usize, by: &[Self]);
@@ -145,6 +147,9 @@ macro_rules! attend {
                         }
                     },
                 );
+            }
+            fn dots(query: &[$t], keys: &[$t], row: usize, out: &mut [$t]) {
+                dispatch!(FUSED => dots_of::<$t, { lanes::<$t>() }, FUSED>(query, keys, row, out))
             }
             fn differentiate(block: Differential<$t>) {
                 dispatch!(FUSED => differentiate::<$t, { lanes::<$t>() }, FUSED>(block))
@@ -240,6 +245,33 @@ fn sums<C: Real, const L: usize, const V: usize, const J: usize, const FUSED: bo
                 unsafe { *out = there };
             }
         }
+    }
+}
+
+/// `out[j]`: the product of a query with the row of keys that starts at `j · row`.
+pub(super) fn dots<C: Attend>(query: &[C], keys: &[C], row: usize, out: &mut [C]) {
+    C::dots(query, keys, row, out);
+}
+
+#[inline(always)]
+fn dots_of<C: Real, const L: usize, const FUSED: bool>(query: &[C], keys: &[C], row: usize, out: &mut [C]) {
+    let (q, q_rest) = query.as_chunks::<L>();
+    for (j, out) in out.iter_mut().enumerate() {
+        let (k, k_rest) = keys[j * row..][..query.len()].as_chunks::<L>();
+        let mut sum = [C::ZERO; L];
+        for (q, k) in q.iter().zip(k) {
+            for l in 0..L {
+                sum[l] = if FUSED { q[l].mul_add(k[l], sum[l]) } else { q[l] * k[l] + sum[l] };
+            }
+        }
+        let mut half = L / 2;
+        while half > 0 {
+            for l in 0..half {
+                sum[l] += sum[l + half];
+            }
+            half /= 2;
+        }
+        *out = q_rest.iter().zip(k_rest).fold(sum[0], |sum, (&q, &k)| sum + q * k);
     }
 }
 

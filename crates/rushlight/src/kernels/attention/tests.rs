@@ -160,7 +160,7 @@ fn places(batch: usize, heads: usize, rows: usize) -> impl Iterator<Item = (usiz
 
 fn cases() -> Vec<Case> {
     let mut cases = vec![];
-    for i in 0..40u64 {
+    for i in 0..60u64 {
         let mut state = 0;
         let mut below = |n: usize| {
             state += 1;
@@ -174,7 +174,7 @@ fn cases() -> Vec<Case> {
             queries: [1, 2, 7, 16, 33, 70][below(6)],
             keys: [0, 1, 5, 12, 24, 31][below(6)],
             dim: [1, 4, 16, 17][below(4)],
-            value_dim: [1, 3, 8, 33][below(4)],
+            value_dim: [1, 3, 16, 33][below(4)],
         };
         let shift = sizes.keys as isize - sizes.queries as isize;
         cases.push(Case {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::product::{Attend, Product, lanes, max_vectors, product};
-use super::{Dropout, KEYS, Mask, MaskValues, Operand, Out, Problem, Rows};
+use super::{Dropout, KEYS, Mask, Operand, Out, Problem, Rows};
 use crate::Result;
 use crate::kernels::random::philox;
 use crate::kernels::simd::dispatch;
@@ -134,12 +134,7 @@ impl<'a, C: Attend> Tile<'a, C> {
         self.dots(keys.k, queries, self.problem.sizes.dim, block, out);
         if let Some(mask) = &self.problem.mask {
             let added = &mut added[..out.len()];
-            match mask.values {
-                MaskValues::Keep(x) => {
-                    self.spread(mask, block, added, |at| if x[at] { C::ZERO } else { C::NEG_INFINITY })
-                }
-                MaskValues::Add(x) => self.spread(mask, block, added, |at| x[at] * C::of(C::LOG_BASE)),
-            }
+            self.spread(mask, block, added);
             for (score, &added) in out.iter_mut().zip(&*added) {
                 *score = if added == C::NEG_INFINITY { added } else { *score + added };
             }
@@ -160,7 +155,7 @@ impl<'a, C: Attend> Tile<'a, C> {
     }
 
     /// Reads the mask's values for a block.
-    fn spread(&self, mask: &Mask<C>, block: &Block, out: &mut [C], read: impl Fn(usize) -> C) {
+    fn spread(&self, mask: &Mask<C>, block: &Block, out: &mut [C]) {
         let [batch, head, query, key] = mask.strides;
         let start = |(b, h, t)| mask.offset + b * batch + h * head + t * query + block.keys.start * key;
         let starts: Vec<usize> = self.places().skip(block.from).map(start).collect();
@@ -168,11 +163,11 @@ impl<'a, C: Attend> Tile<'a, C> {
             row.fill(C::ZERO);
             if starts.iter().all(|&at| at == starts[0]) {
                 // The same for all queries, as padding is.
-                row.fill(read(starts[0] + j * key));
+                row.fill(mask.value(starts[0] + j * key));
                 continue;
             }
             for (out, &at) in row.iter_mut().zip(&starts) {
-                *out = read(at + j * key);
+                *out = mask.value(at + j * key);
             }
         }
     }
