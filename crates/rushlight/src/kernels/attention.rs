@@ -13,7 +13,7 @@
 //!
 //! Everything is turned so that the *queries* of a tile stand in the lanes of a vector: maxima and sums of a softmax are
 //! then vertical, and keys and values are read where they lie, one number at a time (`product`). The query heads that
-//! share a head of keys (grouped queries) are further rows of the same tile.
+//! share a head of keys (grouped queries) are further rows of the same tile. `few` is for fewer queries than fill lanes.
 
 mod backward;
 mod few;

@@ -159,16 +159,18 @@ impl<'a, C: Attend> Tile<'a, C> {
         let [batch, head, query, key] = mask.strides;
         let start = |(b, h, t)| mask.offset + b * batch + h * head + t * query + block.keys.start * key;
         let starts: Vec<usize> = self.places().skip(block.from).map(start).collect();
+        // The same for all queries, as padding is.
+        let alike = starts.iter().all(|&at| at == starts[0]);
         for (j, row) in out.chunks_exact_mut(block.lanes).enumerate() {
-            row.fill(C::ZERO);
-            if starts.iter().all(|&at| at == starts[0]) {
-                // The same for all queries, as padding is.
+            if alike {
                 row.fill(mask.value(starts[0] + j * key));
                 continue;
             }
+            let (row, rest) = row.split_at_mut(starts.len());
             for (out, &at) in row.iter_mut().zip(&starts) {
                 *out = mask.value(at + j * key);
             }
+            rest.fill(C::ZERO);
         }
     }
 
