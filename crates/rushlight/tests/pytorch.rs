@@ -119,6 +119,11 @@ fn conv() {
 }
 
 #[test]
+fn attention() {
+    all("attention", 30);
+}
+
+#[test]
 fn loss() {
     all("loss", 134);
 }

@@ -5,7 +5,8 @@ mod reference;
 
 use reference::{Case, RefTensor, close, files, load, parse};
 
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
+    "attention",
     "conv",
     "elementwise",
     "index",

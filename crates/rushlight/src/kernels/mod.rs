@@ -1,5 +1,6 @@
 //! HOW it is computed here: slices in, slices out. SIMD and threads live only in this folder; it knows no Tensor.
 
+pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod cross_entropy;
 pub(crate) mod dropout;

@@ -32,7 +32,7 @@ impl Tensor {
     }
 
     /// Dropout by the mask at `place` of the random stream: linear, so it is its own gradient.
-    fn dropped(&self, p: f64, place: (u64, u64)) -> Result<Tensor> {
+    pub(super) fn dropped(&self, p: f64, place: (u64, u64)) -> Result<Tensor> {
         let x = self.detach().packed()?;
         let y = each_float!("dropout", x.dtype(), T => {
             let x = x.slice::<T>("dropout")?;

@@ -1,5 +1,6 @@
 //! WHAT is computed: one file per idea, each holding the method, its forward and its gradient rule side by side.
 
+mod attention;
 mod binary;
 mod cast;
 mod compare;
@@ -22,6 +23,7 @@ mod softmax;
 mod sort;
 mod unary;
 
+pub use attention::{AttentionOptions, Causal};
 pub use conv::{ConvOptions, ConvTransposeOptions};
 pub use einsum::einsum;
 pub use pool::{AvgPoolOptions, PoolOptions};

@@ -1,7 +1,10 @@
 //! Which method of the library each recorded operation is.
 
 use rushlight::loss::{self, CrossEntropy, Reduction};
-use rushlight::{AvgPoolOptions, ConvOptions, ConvTransposeOptions, DType, PoolOptions, Result, Tensor, einsum};
+use rushlight::{
+    AttentionOptions, AvgPoolOptions, Causal, ConvOptions, ConvTransposeOptions, DType, PoolOptions, Result, Tensor,
+    einsum,
+};
 
 use super::reference::{Case, RefTensor};
 
@@ -264,6 +267,16 @@ pub fn run(c: &Case, x: &[Tensor]) -> Result<Option<Vec<Tensor>>> {
             } else {
                 vec![a.batch_norm(&x[1], &x[2], x.get(3), x.get(4), c.arg("eps"))?]
             }
+        }
+        "scaled_dot_product_attention" => {
+            let causal = match c.optional::<String>("causal").as_deref() {
+                Some("upper_left") => Causal::UpperLeft,
+                Some("lower_right") => Causal::LowerRight,
+                _ => Causal::No,
+            };
+            let o =
+                AttentionOptions { attn_mask: x.get(3).cloned(), causal, scale: c.optional("scale"), dropout_p: 0.0 };
+            vec![a.scaled_dot_product_attention(&x[1], &x[2], &o)?]
         }
         "embedding" => vec![a.embedding(&x[1], c.optional("padding_idx"))?],
         _ => return Ok(None),

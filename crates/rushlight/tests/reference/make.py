@@ -15,6 +15,7 @@ import math
 import torch
 import torch.nn.functional as F
 
+from attention import attention
 from edges import edges
 from layers import conv, loss, norm, softmax_pool
 from recording import (
@@ -323,6 +324,7 @@ def index():
 
 if __name__ == "__main__":
     for table in (
-            elementwise, reduce, matmul, index, view, softmax_pool, conv, loss, norm, init, optim, schedule, edges):
+            elementwise, reduce, matmul, index, view, softmax_pool, conv, attention, loss, norm, init, optim, schedule,
+            edges):
         table()
     write()
