@@ -1,7 +1,9 @@
 //! Networks built from Rushlight's layers, each one readable file with shapes in comments.
 
+mod gpt;
 mod lenet;
 mod mlp;
 
+pub use gpt::{Block, CausalSelfAttention, FeedForward, Gpt, GptConfig};
 pub use lenet::LeNet;
 pub use mlp::Mlp;

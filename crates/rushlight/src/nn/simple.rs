@@ -225,6 +225,11 @@ impl Dropout {
         }
         Ok(Dropout { p, training: true })
     }
+
+    /// The share that is dropped now: 0 in evaluation.
+    pub fn rate(&self) -> f64 {
+        if self.training { self.p } else { 0.0 }
+    }
 }
 
 impl Layer for Dropout {

@@ -1,0 +1,193 @@
+//! GPT: a Transformer decoder that predicts the next token.
+//!
+//! Source: Radford et al. 2019 (GPT-2), as in nanoGPT: blocks with the norm before, GELU by tanh, learned positions, and
+//! the token table used again as the output layer.
+
+use rushlight::nn::{Dropout, Embedding, Layer, LayerNorm, Linear, Module};
+use rushlight::{AttentionOptions, Causal, DType, Error, Result, Tensor};
+
+/// The sizes of a [`Gpt`].
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct GptConfig {
+    /// Tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// The longest sequence.
+    pub block_size: usize,
+    /// Blocks.
+    pub n_layer: usize,
+    /// Heads of attention; they divide the width.
+    pub n_head: usize,
+    /// Width.
+    pub n_embd: usize,
+    /// The share dropped of embeddings, attention weights and residuals.
+    pub dropout: f64,
+    /// Whether linear layers and norms have biases.
+    pub bias: bool,
+}
+
+impl GptConfig {
+    /// GPT-2's smallest: 124 million parameters.
+    pub fn gpt2() -> GptConfig {
+        let (vocab_size, block_size, dropout) = (50257, 1024, 0.0);
+        GptConfig { vocab_size, block_size, n_layer: 12, n_head: 12, n_embd: 768, dropout, bias: true }
+    }
+}
+
+/// `[B, T]` token ids to `[B, T, vocab]` logits.
+///
+/// ```
+/// use rushlight::nn::Module;
+/// use rushlight::{Tensor, loss};
+/// use rushlight_models::{Gpt, GptConfig};
+///
+/// let config = GptConfig { vocab_size: 16, block_size: 8, n_layer: 2, n_head: 2, n_embd: 32, ..GptConfig::gpt2() };
+/// let gpt = Gpt::new(&config)?;
+/// let tokens = Tensor::new([[3i64, 1, 4, 1, 5]])?;
+/// let logits = gpt.forward(&tokens)?;
+/// assert_eq!(logits.dims(), [1, 5, 16]);
+/// // Random logits know nothing: the loss is near ln 16.
+/// let loss = loss::cross_entropy(&logits.flatten(0, 1)?, &tokens.flatten(0, 1)?)?;
+/// assert!((loss.item::<f32>()? - 16f32.ln()).abs() < 0.3);
+/// # Ok::<(), rushlight::Error>(())
+/// ```
+#[derive(Module)]
+pub struct Gpt {
+    /// Token embeddings, and the output layer's weight: `[vocab, C]`.
+    pub wte: Embedding,
+    /// Position embeddings: `[block, C]`.
+    pub wpe: Embedding,
+    /// After the embeddings.
+    pub drop: Dropout,
+    /// The blocks.
+    pub h: Vec<Block>,
+    /// The last norm.
+    pub ln_f: LayerNorm,
+}
+
+/// One block: attention, then a network for each place, each added to what comes in.
+#[derive(Module)]
+pub struct Block {
+    /// Before the attention.
+    pub ln_1: LayerNorm,
+    /// Attention over what came before.
+    pub attn: CausalSelfAttention,
+    /// Before the network.
+    pub ln_2: LayerNorm,
+    /// The network for each place.
+    pub mlp: FeedForward,
+}
+
+/// Attention of every place to those before it and itself.
+#[derive(Module)]
+pub struct CausalSelfAttention {
+    /// Queries, keys and values in one: C → 3C.
+    pub c_attn: Linear,
+    /// C → C.
+    pub c_proj: Linear,
+    /// Of the attention's weights.
+    pub attn_dropout: Dropout,
+    /// After the projection.
+    pub resid_dropout: Dropout,
+    n_head: usize,
+}
+
+/// C → 4C → C with GELU between.
+#[derive(Module)]
+pub struct FeedForward {
+    /// C → 4C.
+    pub c_fc: Linear,
+    /// 4C → C.
+    pub c_proj: Linear,
+    /// At the end.
+    pub dropout: Dropout,
+}
+
+impl Gpt {
+    /// With weights as GPT-2's start: normal of 0.02, those that lead back into the residuals smaller by √(2 layers).
+    ///
+    /// Errors: heads that do not divide the width; a size of 0.
+    pub fn new(config: &GptConfig) -> Result<Gpt> {
+        let GptConfig { vocab_size, block_size, n_layer, n_head, n_embd, dropout, bias } = *config;
+        if n_head == 0 || !n_embd.is_multiple_of(n_head) || [vocab_size, block_size, n_layer, n_embd].contains(&0) {
+            let message = format!("{config:?}: sizes must not be 0, and n_head must divide n_embd");
+            return Err(Error::invalid("Gpt", message));
+        }
+        let normal =
+            |rows: usize, cols: usize, std: f64| Tensor::normal([rows, cols], 0.0, std, DType::F32)?.requires_grad();
+        let zeros = |n: usize| if bias { Tensor::zeros(n, DType::F32)?.requires_grad().map(Some) } else { Ok(None) };
+        let linear = |from: usize, to: usize, std: f64| {
+            Ok::<_, Error>(Linear { weight: normal(to, from, std)?, bias: zeros(to)? })
+        };
+        let norm = || Ok::<_, Error>(LayerNorm { bias: zeros(n_embd)?, ..LayerNorm::new([n_embd])? });
+        let back = 0.02 / (2.0 * n_layer as f64).sqrt();
+        let block = |_| {
+            Ok(Block {
+                ln_1: norm()?,
+                attn: CausalSelfAttention {
+                    c_attn: linear(n_embd, 3 * n_embd, 0.02)?,
+                    c_proj: linear(n_embd, n_embd, back)?,
+                    attn_dropout: Dropout::new(dropout)?,
+                    resid_dropout: Dropout::new(dropout)?,
+                    n_head,
+                },
+                ln_2: norm()?,
+                mlp: FeedForward {
+                    c_fc: linear(n_embd, 4 * n_embd, 0.02)?,
+                    c_proj: linear(4 * n_embd, n_embd, back)?,
+                    dropout: Dropout::new(dropout)?,
+                },
+            })
+        };
+        Ok(Gpt {
+            wte: Embedding { weight: normal(vocab_size, n_embd, 0.02)?, padding_idx: None },
+            wpe: Embedding { weight: normal(block_size, n_embd, 0.02)?, padding_idx: None },
+            drop: Dropout::new(dropout)?,
+            h: (0..n_layer).map(block).collect::<Result<_>>()?,
+            ln_f: norm()?,
+        })
+    }
+
+    /// `[B, T]` token ids to `[B, T, vocab]` logits. Errors: more tokens than positions; an id outside the vocabulary.
+    pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
+        let [_, t] = tokens.dims_of("Gpt")?;
+        let most = self.wpe.weight.dims()[0];
+        if t > most {
+            let message = format!("{t} tokens are more than the {most} positions that the model has");
+            return Err(Error::invalid("Gpt", message));
+        }
+        let positions = self.wpe.weight.narrow(0, 0, t)?; // [T, C]
+        let mut x = self.drop.forward(&self.wte.forward(tokens)?.add(&positions)?)?; // [B, T, C]
+        for block in &self.h {
+            x = block.forward(&x)?; // [B, T, C]
+        }
+        self.ln_f.forward(&x)?.linear(&self.wte.weight, None) // [B, T, vocab]
+    }
+}
+
+impl Layer for Block {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let x = x.add(&self.attn.forward(&self.ln_1.forward(x)?)?)?; // [B, T, C]
+        x.add(&self.mlp.forward(&self.ln_2.forward(&x)?)?)
+    }
+}
+
+impl Layer for CausalSelfAttention {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let [b, t, c] = x.dims_of("CausalSelfAttention")?;
+        let qkv = self.c_attn.forward(x)?; // [B, T, 3C]
+        let heads = |i: usize| qkv.narrow(2, i * c, c)?.reshape([b, t, self.n_head, c / self.n_head])?.transpose(1, 2);
+        let (q, k, v) = (heads(0)?, heads(1)?, heads(2)?); // [B, heads, T, C / heads]
+        let dropout_p = self.attn_dropout.rate();
+        let options = AttentionOptions { causal: Causal::UpperLeft, dropout_p, ..Default::default() };
+        let y = q.scaled_dot_product_attention(&k, &v, &options)?; // [B, heads, T, C / heads]
+        let y = y.transpose(1, 2)?.reshape([b, t, c])?; // [B, T, C]
+        self.resid_dropout.forward(&self.c_proj.forward(&y)?)
+    }
+}
+
+impl Layer for FeedForward {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let x = self.c_fc.forward(x)?.gelu_tanh()?; // [B, T, 4C]
+        self.dropout.forward(&self.c_proj.forward(&x)?) // [B, T, C]
+    }
+}
