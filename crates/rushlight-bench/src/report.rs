@@ -31,13 +31,12 @@ impl Cell {
         })
     }
 
-    /// The highest peak, and what was held before it, in bytes.
+    /// The peak of the last round and what was held before it, in bytes: what is loaded only once is loaded by then.
     fn memory(&self) -> Option<(u64, u64)> {
-        let one = |a: &Answer| match a {
+        match self.0.last()? {
             Answer::Measured { peak_rss, base_rss, .. } => Some(((*peak_rss)?, (*base_rss)?)),
             Answer::Failed { .. } => None,
-        };
-        self.0.iter().filter_map(one).max()
+        }
     }
 
     fn json(&self) -> Value {
