@@ -40,27 +40,30 @@ pub fn measure(threads: usize) -> Limits {
 
 /// `work` of `run` on each thread, in 10⁹ per second, the best of some rounds. `make` prepares a thread.
 fn best<T>(threads: usize, work: f64, make: impl Fn() -> T + Sync, run: impl Fn(&mut T) + Sync) -> f64 {
-    let (start, end) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
-    let seconds = std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                let mut state = make();
-                for _ in 0..ROUNDS {
-                    start.wait();
-                    run(&mut state);
-                    end.wait();
-                }
-            });
-        }
-        let mut seconds = f64::INFINITY;
+    let start = Barrier::new(threads);
+    // Each thread looks at the clock itself: one that waits for the others may be woken late, and see too little.
+    let one = || {
+        let mut state = make();
+        let mut times = vec![];
         for _ in 0..ROUNDS {
             start.wait();
             let begin = Instant::now();
-            end.wait();
-            seconds = seconds.min(begin.elapsed().as_secs_f64());
+            run(&mut state);
+            times.push((begin, Instant::now()));
         }
-        seconds
+        times
+    };
+    let times: Vec<Vec<(Instant, Instant)>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        threads.into_iter().filter_map(|t| t.join().ok()).collect()
     });
+    // A round lasts from its first begin to its last end.
+    let span = |round: usize| {
+        let begin = times.iter().map(|t| t[round].0).min()?;
+        let end = times.iter().map(|t| t[round].1).max()?;
+        Some((end - begin).as_secs_f64())
+    };
+    let seconds = (0..ROUNDS).filter_map(span).fold(f64::INFINITY, f64::min);
     work * threads as f64 / seconds / 1e9
 }
 
@@ -162,5 +165,19 @@ impl WithSimd for F64 {
             black_box(simd.reduce_sum_f64s(s));
         }
         2 * self.0 * CHAINS * S::F64_LANES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_that_of_all_threads_and_never_too_high() {
+        let wait = std::time::Duration::from_millis(2);
+        let rate = best(2, 1e6, || (), |()| std::thread::sleep(wait));
+        // Two threads of 10⁶ in 2 ms: 1 in 10⁹ per second.
+        assert!(rate > 0.1 && rate <= 1.0, "{rate}");
+        assert_eq!(dispatch(F32(3)) % (2 * 3 * CHAINS), 0);
     }
 }
