@@ -1,0 +1,183 @@
+//! What this machine can do: multiply-adds, and bytes read and copied.
+//!
+//! The loops are the simplest there are. Turbo, neighbours and cooling move the limits, so they are measured in each
+//! run, just before the rows.
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::time::Instant;
+
+use pulp::{Arch, Simd, WithSimd};
+use serde::Serialize;
+
+/// The limits with the given number of threads, in 10⁹ operations or bytes per second.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Limits {
+    /// Multiply-adds of f32, each counted as two operations.
+    pub f32_gflops: f64,
+    /// Multiply-adds of f64.
+    pub f64_gflops: f64,
+    /// Bytes read from memory.
+    pub read_gbs: f64,
+    /// Bytes copied from memory to memory, each counted twice: read and written.
+    pub copy_gbs: f64,
+}
+
+/// Numbers of eight bytes in the array of a thread: 128 MiB, well beyond its caches.
+const ARRAY: usize = 16 << 20;
+/// Short and many, so that one of them is not disturbed.
+const ROUNDS: usize = 32;
+
+/// Measures them, in a second or two.
+pub fn measure(threads: usize) -> Limits {
+    Limits {
+        f32_gflops: flops(threads, |rounds| dispatch(F32(rounds))),
+        f64_gflops: flops(threads, |rounds| dispatch(F64(rounds))),
+        read_gbs: read(threads),
+        copy_gbs: copy(threads),
+    }
+}
+
+/// `work` of `run` on each thread, in 10⁹ per second, the best of some rounds. `make` prepares a thread.
+fn best<T>(threads: usize, work: f64, make: impl Fn() -> T + Sync, run: impl Fn(&mut T) + Sync) -> f64 {
+    let start = Barrier::new(threads);
+    // Each thread looks at the clock itself: one that waits for the others may be woken late, and see too little.
+    let one = || {
+        let mut state = make();
+        let mut times = vec![];
+        for _ in 0..ROUNDS {
+            start.wait();
+            let begin = Instant::now();
+            run(&mut state);
+            times.push((begin, Instant::now()));
+        }
+        times
+    };
+    let times: Vec<Vec<(Instant, Instant)>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        threads.into_iter().filter_map(|t| t.join().ok()).collect()
+    });
+    // A round lasts from its first begin to its last end.
+    let span = |round: usize| {
+        let begin = times.iter().map(|t| t[round].0).min()?;
+        let end = times.iter().map(|t| t[round].1).max()?;
+        Some((end - begin).as_secs_f64())
+    };
+    let seconds = (0..ROUNDS).filter_map(span).fold(f64::INFINITY, f64::min);
+    work * threads as f64 / seconds / 1e9
+}
+
+fn read(threads: usize) -> f64 {
+    let sum = |x: &mut Vec<u64>| {
+        // Eight sums of eight numbers each let the compiler use vectors, whatever the target has.
+        let mut sums = [0u64; 64];
+        for chunk in x.as_chunks::<64>().0 {
+            for (s, v) in sums.iter_mut().zip(chunk) {
+                *s = s.wrapping_add(*v);
+            }
+        }
+        black_box(sums);
+    };
+    best(threads, 8.0 * ARRAY as f64, || vec![1u64; ARRAY], sum)
+}
+
+fn copy(threads: usize) -> f64 {
+    let make = || (vec![1u64; ARRAY], vec![2u64; ARRAY]);
+    best(threads, 2.0 * 8.0 * ARRAY as f64, make, |(from, to)| {
+        to.copy_from_slice(black_box(from));
+        black_box(to);
+    })
+}
+
+/// Operations per second of `run(rounds)`, which returns how many it made.
+fn flops(threads: usize, run: impl Fn(usize) -> usize + Sync) -> f64 {
+    // A few milliseconds, also where there are no vectors.
+    let mut rounds = 1000;
+    loop {
+        let begin = Instant::now();
+        run(rounds);
+        if begin.elapsed().as_secs_f64() > 2e-3 {
+            break;
+        }
+        rounds *= 2;
+    }
+    let each = run(rounds);
+    best(
+        threads,
+        each as f64,
+        || (),
+        |()| {
+            black_box(run(black_box(rounds)));
+        },
+    )
+}
+
+/// Runs `op` with the widest vectors that this processor has. pulp's own choice leaves AVX2 out with our features, and
+/// another set of features would have all of `gemm` built a second time.
+fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
+    let arch = Arch::new();
+    #[cfg(target_arch = "x86_64")]
+    if let (Arch::Scalar, Some(avx2)) = (arch, pulp::x86::V3::try_new()) {
+        return Simd::vectorize(avx2, op);
+    }
+    arch.dispatch(op)
+}
+
+/// Accumulators: more than latency × units of any processor (2 × 5), no more than its registers hold (16).
+const CHAINS: usize = 12;
+
+struct F32(usize);
+
+impl WithSimd for F32 {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> usize {
+        let (scale, shift) = (simd.splat_f32s(0.999), simd.splat_f32s(0.001));
+        let mut sums = [simd.splat_f32s(black_box(0.5)); CHAINS];
+        for _ in 0..self.0 {
+            for s in &mut sums {
+                *s = simd.mul_add_f32s(*s, scale, shift);
+            }
+        }
+        for s in sums {
+            black_box(simd.reduce_sum_f32s(s));
+        }
+        2 * self.0 * CHAINS * S::F32_LANES
+    }
+}
+
+struct F64(usize);
+
+impl WithSimd for F64 {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> usize {
+        let (scale, shift) = (simd.splat_f64s(0.999), simd.splat_f64s(0.001));
+        let mut sums = [simd.splat_f64s(black_box(0.5)); CHAINS];
+        for _ in 0..self.0 {
+            for s in &mut sums {
+                *s = simd.mul_add_f64s(*s, scale, shift);
+            }
+        }
+        for s in sums {
+            black_box(simd.reduce_sum_f64s(s));
+        }
+        2 * self.0 * CHAINS * S::F64_LANES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_that_of_all_threads_and_never_too_high() {
+        let wait = std::time::Duration::from_millis(2);
+        let rate = best(2, 1e6, || (), |()| std::thread::sleep(wait));
+        // Two threads of 10⁶ in 2 ms: 1 in 10⁹ per second.
+        assert!(rate > 0.1 && rate <= 1.0, "{rate}");
+        assert_eq!(dispatch(F32(3)) % (2 * 3 * CHAINS), 0);
+    }
+}
