@@ -197,6 +197,71 @@ def _():
     return training(model, optimizer, F.binary_cross_entropy_with_logits, x, y)
 
 
+class Block(nn.Module):
+    """Causal attention, then a network for each place, each behind a norm and added to what comes in."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        b, t, c = x.shape
+        qkv = self.qkv(self.norm1(x)).view(b, t, 3, self.heads, c // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # [B, heads, T, C / heads] each
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.project(y.transpose(1, 2).reshape(b, t, c))
+        return x + self.narrow(F.gelu(self.wide(self.norm2(x)), approximate="tanh"))
+
+
+class Gpt(nn.Module):
+    def __init__(self, vocabulary, places, layers, width, heads):
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(vocabulary, width), nn.Embedding(places, width)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens):
+        x = self.tokens(tokens) + self.places.weight[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        return F.linear(self.norm(x), self.tokens.weight).flatten(0, 1)  # [B · T, vocabulary]
+
+
+def gpt(name, batch, places, vocabulary, layers, width, heads):
+    @row(name)
+    def _():
+        model = Gpt(vocabulary, places, layers, width, heads)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+        x, y = torch.randint(0, vocabulary, (batch, places)), torch.randint(0, vocabulary, (batch * places,))
+        return training(model, optimizer, F.cross_entropy, x, y)
+
+
+gpt("gpt_char_train_step_B16_T256", 16, 256, 65, 6, 384, 6)
+gpt("gpt_124M_train_step_B4_T64", 4, 64, 50257, 12, 768, 12)
+gpt("gpt_124M_train_step_B4_T256", 4, 256, 50257, 12, 768, 12)
+
+# Attention.
+
+CAUSAL = dict(is_causal=True)
+
+
+def attention(pass_, f, *shape):
+    name = f"sdpa_causal_{pass_}_" + "x".join(map(str, shape))
+    row(name)(lambda: f(lambda *qkv: F.scaled_dot_product_attention(*qkv, **CAUSAL), *torch.randn(3, *shape)))
+
+
+def leaves(f, *inputs):
+    return forward_backward(f, *(x.clone() for x in inputs))
+
+
+for shape in ((4, 12, 1024, 64), (8, 6, 256, 64)):
+    attention("fwd", forward, *shape)
+    attention("fb", leaves, *shape)
+
+
 # Timing: the constants and rules of src/measure.rs.
 
 SAMPLE, WARM_UPS, FEWEST = 1e-3, 3, 3

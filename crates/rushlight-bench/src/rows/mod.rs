@@ -1,5 +1,6 @@
 //! What is measured: a file for each family of rows. The names are those of `torch_rows.py` and of the peers.
 
+mod attention;
 mod conv;
 mod elementwise;
 mod matmul;
@@ -100,6 +101,7 @@ pub fn all() -> Vec<Row> {
         pool::rows(),
         norm::rows(),
         conv::rows(),
+        attention::rows(),
         optim::rows(),
         train::rows(),
     ]
@@ -155,8 +157,9 @@ mod tests {
     fn python_has_every_row() {
         let script = include_str!("../../torch_rows.py");
         for row in all() {
-            // Names of convolutions are put together from their numbers, in Python too.
-            assert!(script.contains(&format!("\"{}\"", row.name)) || row.name.starts_with("conv2d_"), "{}", row.name);
+            // Names of convolutions and of attention are put together from their numbers, in Python too.
+            let made = row.name.starts_with("conv2d_") || row.name.starts_with("sdpa_");
+            assert!(script.contains(&format!("\"{}\"", row.name)) || made, "{}", row.name);
         }
     }
 

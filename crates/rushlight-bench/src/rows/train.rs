@@ -2,14 +2,43 @@
 
 use rushlight::loss::{self, Reduction};
 use rushlight::nn::{Layer, Linear, Relu, Sequential};
-use rushlight::optim::{Optimizer, Sgd};
+use rushlight::optim::{AdamW, Optimizer, Sgd};
 use rushlight::{DType, Tensor};
-use rushlight_models::LeNet;
+use rushlight_models::{Gpt, GptConfig, LeNet};
 
 use super::{Row, Work, randn};
 
 pub fn rows() -> Vec<Row> {
-    vec![lenet(), mlp()]
+    let gpt2 = |block_size| GptConfig { block_size, ..GptConfig::gpt2() };
+    let small = GptConfig { vocab_size: 65, n_layer: 6, n_head: 6, n_embd: 384, ..gpt2(256) };
+    vec![
+        lenet(),
+        mlp(),
+        gpt("gpt_char_train_step_B16_T256", small, 16),
+        gpt("gpt_124M_train_step_B4_T64", gpt2(64), 4),
+        gpt("gpt_124M_train_step_B4_T256", gpt2(256), 4),
+    ]
+}
+
+/// A GPT without dropout on a batch of random tokens as long as it has places, AdamW.
+fn gpt(name: &str, config: GptConfig, batch: usize) -> Row {
+    let (t, c, layers) = (config.block_size, config.n_embd, config.n_layer);
+    // 6 for each parameter in a product and token, and attention's seven products over half of the pairs.
+    let products = 12 * layers * c * c + config.vocab_size * c;
+    let flops = (batch * t) as f64 * (6.0 * products as f64 + 7.0 * (layers * c * t) as f64);
+    let row = Row::new(name, Work::Flops(flops), move || {
+        let mut model = Gpt::new(&config)?;
+        let mut optimizer = Optimizer::new(AdamW { lr: 1e-3, ..AdamW::default() });
+        let x = Tensor::randint(0, config.vocab_size as i64, [batch, t])?;
+        let y = Tensor::randint(0, config.vocab_size as i64, batch * t)?;
+        Ok(Box::new(move || {
+            let logits = model.forward(&x)?.flatten(0, 1)?; // [B · T, vocab]
+            let grads = loss::cross_entropy(&logits, &y)?.backward()?;
+            drop(logits);
+            optimizer.step(&mut model, &grads)
+        }))
+    });
+    row.with_memory()
 }
 
 /// A LeNet of 32 and 64 channels with dropout on a batch of 64 grey images of 28 × 28.
