@@ -45,7 +45,7 @@ pub fn svg(report: &Report, i: usize) -> Option<String> {
     let title = format!("Times as fast as {} {}{tuned}", who.hello.name, who.hello.version);
     let heading = |size: usize, fill: &str| format!("font-size=\"{size}\" fill=\"{fill}\"");
     text(20.0, 30.0, &heading(17, INK), &title);
-    let place = format!("{}, {} threads, {}. Geometric mean {mean:.2}.", machine.cpu, machine.threads, machine.date);
+    let place = format!("{}, threads: {}, {}. Geometric mean {mean:.2}.", machine.cpu, machine.threads, machine.date);
     text(20.0, 50.0, &heading(12, FADED), &place);
     let faded = format!("text-anchor=\"middle\" fill=\"{FADED}\"");
     for octave in low as i32..=high as i32 {

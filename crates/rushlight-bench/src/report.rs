@@ -99,7 +99,7 @@ impl Report {
     pub fn head(&self) -> String {
         let Machine { cpu, cores, threads, system, rustc, date } = &self.machine;
         let Limits { f32_gflops, f64_gflops, read_gbs, copy_gbs } = self.limits;
-        let mut text = format!("{date}, {cpu}, {cores} cores, {threads} threads, {system}, {rustc}\n");
+        let mut text = format!("{date}, {cpu}, {cores} cores, threads: {threads}, {system}, {rustc}\n");
         for who in &self.who {
             let tuned = if who.key == "torch_tuned" { " with tuned malloc" } else { "" };
             let _ = write!(text, "{} {}{tuned}, ", who.hello.name, who.hello.version);
