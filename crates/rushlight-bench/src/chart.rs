@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::report::{Report, geometric_mean};
+use crate::report::{Report, geometric_mean, three_digits};
 
 const PAPER: &str = "#fdfcfa";
 const INK: &str = "#26282b";
@@ -45,7 +45,7 @@ pub fn svg(report: &Report, i: usize) -> Option<String> {
     let title = format!("Times as fast as {} {}{tuned}", who.hello.name, who.hello.version);
     let heading = |size: usize, fill: &str| format!("font-size=\"{size}\" fill=\"{fill}\"");
     text(20.0, 30.0, &heading(17, INK), &title);
-    let place = format!("{}, {} threads, {}. Geometric mean {mean:.2}.", machine.cpu, machine.threads, machine.date);
+    let place = format!("{}, threads: {}, {}. Geometric mean {mean:.2}.", machine.cpu, machine.threads, machine.date);
     text(20.0, 50.0, &heading(12, FADED), &place);
     let faded = format!("text-anchor=\"middle\" fill=\"{FADED}\"");
     for octave in low as i32..=high as i32 {
@@ -59,7 +59,9 @@ pub fn svg(report: &Report, i: usize) -> Option<String> {
         text(NAMES - 10.0, y, &format!("text-anchor=\"end\" fill=\"{INK}\""), name);
         // Beyond the end of the bar.
         let (at, anchor) = if *ratio < 1.0 { (x(*ratio) - 5.0, "end") } else { (x(*ratio) + 5.0, "start") };
-        text(at, y, &format!("text-anchor=\"{anchor}\" fill=\"{FADED}\""), &format!("{ratio:.2}"));
+        // With a rim of paper, where a line of the axis passes below.
+        let rim = format!("stroke=\"{PAPER}\" stroke-width=\"4\" paint-order=\"stroke\"");
+        text(at, y, &format!("text-anchor=\"{anchor}\" fill=\"{FADED}\" {rim}"), &three_digits(*ratio));
     }
 
     // Lines and bars lie below the numbers, so they go in before them.

@@ -26,9 +26,9 @@ pub struct Limits {
 /// Numbers of eight bytes in the array of a thread: 128 MiB, well beyond its caches.
 const ARRAY: usize = 16 << 20;
 /// Short and many, so that one of them is not disturbed.
-const ROUNDS: usize = 32;
+const ROUNDS: usize = 64;
 
-/// Measures them, in a second or two.
+/// Measures them, in a few seconds.
 pub fn measure(threads: usize) -> Limits {
     Limits {
         f32_gflops: flops(threads, |rounds| dispatch(F32(rounds))),

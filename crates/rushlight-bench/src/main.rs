@@ -95,6 +95,9 @@ fn compare(args: &Args, threads: usize) -> Outcome {
     if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
         return Err("--seconds: a time above 0, an hour at most".into());
     }
+    if args.svg.is_some() && args.torch.is_none() && !args.candle && !args.burn {
+        return Err("--svg: ratios need a peer: --torch PYTHON, --candle or --burn".into());
+    }
     let rows = rows::matching(rows::all(), &args.rows);
     if rows.is_empty() {
         let names: Vec<String> = rows::all().into_iter().map(|r| r.name).collect();

@@ -101,7 +101,8 @@ impl Peer {
         answers.read_line(&mut line)?;
         let hello = serde_json::from_str(&line).map_err(|e| {
             let _ = (child.kill(), child.wait());
-            format!("{} does not say who it is: {e}", command.get_program().display())
+            let said = if line.is_empty() { "it has ended".to_string() } else { format!("{:?}: {e}", line.trim_end()) };
+            format!("{} does not say who it is: {said}", command.get_program().display())
         })?;
         Ok(Peer { key, title: title.to_string(), hello, child, questions, answers })
     }

@@ -99,7 +99,7 @@ impl Report {
     pub fn head(&self) -> String {
         let Machine { cpu, cores, threads, system, rustc, date } = &self.machine;
         let Limits { f32_gflops, f64_gflops, read_gbs, copy_gbs } = self.limits;
-        let mut text = format!("{date}, {cpu}, {cores} cores, {threads} threads, {system}, {rustc}\n");
+        let mut text = format!("{date}, {cpu}, {cores} cores, threads: {threads}, {system}, {rustc}\n");
         for who in &self.who {
             let tuned = if who.key == "torch_tuned" { " with tuned malloc" } else { "" };
             let _ = write!(text, "{} {}{tuned}, ", who.hello.name, who.hello.version);
@@ -130,7 +130,7 @@ impl Report {
         let ours = cell(&line.cells[0]);
         let mut text = format!("{:32} {ours:>9} {shown:>14} {:>6}", line.name, part.unwrap_or_default());
         for (i, other) in line.cells.iter().enumerate().skip(1) {
-            let ratio = line.ratio(i).map_or(String::new(), |r| format!("{r:.2}"));
+            let ratio = line.ratio(i).map_or(String::new(), three_digits);
             let _ = write!(text, " {:>10} {ratio:>6}", cell(other));
         }
         text.trim_end().to_string()
@@ -217,8 +217,13 @@ fn time(seconds: f64) -> String {
         s if s < 999.5e-3 => (s * 1e3, "ms"),
         s => (s, "s"),
     };
+    format!("{} {unit}", three_digits(value))
+}
+
+/// `1.23`, `12.3`, `123`; smaller values with two digits after the point.
+pub fn three_digits(value: f64) -> String {
     let digits = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
-    format!("{value:.digits$} {unit}")
+    format!("{value:.digits$}")
 }
 
 #[cfg(test)]
@@ -268,7 +273,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn three_digits() {
+    fn three_digits_and_a_unit() {
         let texts =
             [(1.2046e-6, "1.20 µs"), (9.996e-3, "10.0 ms"), (0.9996, "1.00 s"), (0.1, "100 ms"), (5e-9, "5.00 ns")];
         for (seconds, text) in texts {
