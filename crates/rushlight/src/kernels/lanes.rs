@@ -72,6 +72,16 @@ pub(crate) fn max<T: Float>(x: &[T]) -> T::Compute {
             lanes[i] = larger(lanes[i], piece[i].up());
         }
     }
-    let of_rest = rest.iter().fold(T::Compute::NEG_INFINITY, |m, v| larger(m, v.up()));
-    if pieces.is_empty() { of_rest } else { lanes.into_iter().fold(of_rest, larger) }
+    let mut most = rest.iter().fold(T::Compute::NEG_INFINITY, |m, v| larger(m, v.up()));
+    if !pieces.is_empty() {
+        let mut width = LANES / 2;
+        while width > 0 {
+            for i in 0..width {
+                lanes[i] = larger(lanes[i], lanes[i + width]);
+            }
+            width /= 2;
+        }
+        most = larger(most, lanes[0]);
+    }
+    most
 }

@@ -10,17 +10,17 @@ const TO_WHOLE: f32 = 12_582_912.0;
 /// n and r of |x| < 2²².
 #[inline(always)]
 fn reduce(x: f32) -> (i32, f32) {
-    let shifted = x * std::f32::consts::LOG2_E + TO_WHOLE;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, TO_WHOLE);
     let whole = shifted - TO_WHOLE;
     let n = shifted.to_bits().wrapping_sub(TO_WHOLE.to_bits()) as i32;
-    (n, x - whole * LN_2[0] - whole * LN_2[1])
+    (n, (-whole).mul_add(LN_2[1], (-whole).mul_add(LN_2[0], x)))
 }
 
 /// eʳ for |r| ≤ ln 2 / 2: 2⁻²⁸ from exact before rounding.
 #[inline(always)]
 fn exp_reduced(r: f32) -> f32 {
     let q = polynomial(r, [0.499_999_94, 0.166_665_17, 0.041_668_102, 0.008_369_153, 0.001_383_759_9]);
-    1.0 + (r + r * r * q)
+    1.0 + (r * r).mul_add(q, r)
 }
 
 /// eˣ

@@ -160,11 +160,14 @@ functions!(
 );
 
 /// `c[0] + c[1] x + c[2] x² + …`, by Horner's rule.
+///
+/// Fused, here and in what calls it: half of the operations, less rounding, the same bits on every processor. On one
+/// without such an instruction (x86 of before 2013) it is a function call, which is slow and right.
 #[inline(always)]
 fn polynomial<const N: usize>(x: f32, c: [f32; N]) -> f32 {
     let mut sum = c[N - 1];
     for i in (0..N - 1).rev() {
-        sum = sum * x + c[i];
+        sum = sum.mul_add(x, c[i]);
     }
     sum
 }
