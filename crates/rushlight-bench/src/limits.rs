@@ -1,12 +1,15 @@
 //! What this machine can do: multiply-adds, and bytes read and copied.
 //!
-//! The loops are the simplest there are. Turbo, neighbours and cooling move the limits, so they are measured in each
+//! The limits of bytes are those of memory: a row of 64 MiB that finds half of its input in a large cache can pass
+//! them. The loops are the simplest there are. Turbo, neighbours and cooling move the limits, so they are measured in each
 //! run, just before the rows.
 
 use std::hint::black_box;
+use std::io;
 use std::sync::Barrier;
 use std::time::Instant;
 
+use memmap2::MmapMut;
 use pulp::{Arch, Simd, WithSimd};
 use serde::Serialize;
 
@@ -19,7 +22,7 @@ pub struct Limits {
     pub f64_gflops: f64,
     /// Bytes read from memory.
     pub read_gbs: f64,
-    /// Bytes copied from memory to memory, each counted twice: read and written.
+    /// Bytes read and written, each counted twice: the better of copying and of changing in place.
     pub copy_gbs: f64,
 }
 
@@ -29,32 +32,56 @@ const ARRAY: usize = 16 << 20;
 const ROUNDS: usize = 64;
 
 /// Measures them, in a few seconds.
-pub fn measure(threads: usize) -> Limits {
-    Limits {
+pub fn measure(threads: usize) -> io::Result<Limits> {
+    let mut from = arrays(threads)?;
+    let mut to = arrays(threads)?;
+    let array = 8.0 * ARRAY as f64;
+    let read = best(&mut from, array, |x| dispatch(Read(numbers(x))));
+    let change = best(&mut from, 2.0 * array, |x| dispatch(Change(numbers(x))));
+    let mut both: Vec<_> = from.iter_mut().zip(&mut to).collect();
+    let copy = best(&mut both, 2.0 * array, |(from, to)| numbers(to).copy_from_slice(numbers(from)));
+    Ok(Limits {
         f32_gflops: flops(threads, |rounds| dispatch(F32(rounds))),
         f64_gflops: flops(threads, |rounds| dispatch(F64(rounds))),
-        read_gbs: read(threads),
-        copy_gbs: copy(threads),
-    }
+        read_gbs: read,
+        copy_gbs: copy.max(change),
+    })
 }
 
-/// `work` of `run` on each thread, in 10⁹ per second, the best of some rounds. `make` prepares a thread.
-fn best<T>(threads: usize, work: f64, make: impl Fn() -> T + Sync, run: impl Fn(&mut T) + Sync) -> f64 {
+/// One array for each thread, in huge pages where the system has them: looking up small ones would be measured too.
+fn arrays(threads: usize) -> io::Result<Vec<MmapMut>> {
+    let one = |_| {
+        let mut map = MmapMut::map_anon(8 * ARRAY)?;
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage); // only speed depends on it
+        map.fill(1);
+        Ok(map)
+    };
+    (0..threads).map(one).collect()
+}
+
+fn numbers(map: &mut MmapMut) -> &mut [u64] {
+    pulp::bytemuck::cast_slice_mut(map)
+}
+
+/// `work` of `run` on the state of each thread, in 10⁹ per second, the best of some rounds.
+fn best<T: Send>(states: &mut [T], work: f64, run: impl Fn(&mut T) + Sync) -> f64 {
+    let threads = states.len();
     let start = Barrier::new(threads);
     // Each thread looks at the clock itself: one that waits for the others may be woken late, and see too little.
-    let one = || {
-        let mut state = make();
+    let one = |state: &mut T| {
         let mut times = vec![];
         for _ in 0..ROUNDS {
             start.wait();
             let begin = Instant::now();
-            run(&mut state);
+            run(state);
             times.push((begin, Instant::now()));
         }
         times
     };
     let times: Vec<Vec<(Instant, Instant)>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        let one = &one;
+        let threads: Vec<_> = states.iter_mut().map(|state| scope.spawn(move || one(state))).collect();
         threads.into_iter().filter_map(|t| t.join().ok()).collect()
     });
     // A round lasts from its first begin to its last end.
@@ -65,28 +92,6 @@ fn best<T>(threads: usize, work: f64, make: impl Fn() -> T + Sync, run: impl Fn(
     };
     let seconds = (0..ROUNDS).filter_map(span).fold(f64::INFINITY, f64::min);
     work * threads as f64 / seconds / 1e9
-}
-
-fn read(threads: usize) -> f64 {
-    let sum = |x: &mut Vec<u64>| {
-        // Eight sums of eight numbers each let the compiler use vectors, whatever the target has.
-        let mut sums = [0u64; 64];
-        for chunk in x.as_chunks::<64>().0 {
-            for (s, v) in sums.iter_mut().zip(chunk) {
-                *s = s.wrapping_add(*v);
-            }
-        }
-        black_box(sums);
-    };
-    best(threads, 8.0 * ARRAY as f64, || vec![1u64; ARRAY], sum)
-}
-
-fn copy(threads: usize) -> f64 {
-    let make = || (vec![1u64; ARRAY], vec![2u64; ARRAY]);
-    best(threads, 2.0 * 8.0 * ARRAY as f64, make, |(from, to)| {
-        to.copy_from_slice(black_box(from));
-        black_box(to);
-    })
 }
 
 /// Operations per second of `run(rounds)`, which returns how many it made.
@@ -102,14 +107,9 @@ fn flops(threads: usize, run: impl Fn(usize) -> usize + Sync) -> f64 {
         rounds *= 2;
     }
     let each = run(rounds);
-    best(
-        threads,
-        each as f64,
-        || (),
-        |()| {
-            black_box(run(black_box(rounds)));
-        },
-    )
+    best(&mut vec![(); threads], each as f64, |()| {
+        black_box(run(black_box(rounds)));
+    })
 }
 
 /// Runs `op` with the widest vectors that this processor has. pulp's own choice leaves AVX2 out with our features, and
@@ -168,6 +168,42 @@ impl WithSimd for F64 {
     }
 }
 
+struct Read<'a>(&'a [u64]);
+
+impl WithSimd for Read<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        // Independent sums: the next addition need not wait for the last one.
+        let mut sums = [simd.splat_u64s(0); 8];
+        for chunk in S::as_simd_u64s(self.0).0.as_chunks::<8>().0 {
+            for i in 0..8 {
+                sums[i] = simd.add_u64s(sums[i], chunk[i]);
+            }
+        }
+        let mut sum = sums[0];
+        for s in &sums[1..] {
+            sum = simd.add_u64s(sum, *s);
+        }
+        black_box(sum);
+    }
+}
+
+struct Change<'a>(&'a mut [u64]);
+
+impl WithSimd for Change<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for v in self.0.iter_mut() {
+            *v = v.wrapping_add(3);
+        }
+        black_box(self.0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,7 +211,7 @@ mod tests {
     #[test]
     fn a_rate_is_that_of_all_threads_and_never_too_high() {
         let wait = std::time::Duration::from_millis(2);
-        let rate = best(2, 1e6, || (), |()| std::thread::sleep(wait));
+        let rate = best(&mut [(), ()], 1e6, |()| std::thread::sleep(wait));
         // Two threads of 10⁶ in 2 ms: 1 in 10⁹ per second.
         assert!(rate > 0.1 && rate <= 1.0, "{rate}");
         assert_eq!(dispatch(F32(3)) % (2 * 3 * CHAINS), 0);

@@ -113,7 +113,7 @@ fn compare(args: &Args, threads: usize) -> Outcome {
     let who = peers.iter().map(|p| Who { key: p.key, title: p.title.clone(), hello: p.hello.clone() }).collect();
     let mut report = Report {
         machine: Machine::new(threads),
-        limits: limits::measure(threads),
+        limits: limits::measure(threads)?,
         seconds: args.seconds,
         rounds: ROUNDS,
         who,
