@@ -151,6 +151,8 @@ fn layers_are_their_functions() -> Result<()> {
     same(&MaxPool1d::new([2]), &[2, 3, 6], &|x| x.max_pool1d([2], PoolOptions::default()))?;
     same(&MaxPool2d::new([2, 3]), &[2, 3, 6, 6], &|x| x.max_pool2d([2, 3], PoolOptions::default()))?;
     same(&MaxPool3d::new([2, 1, 3]), &[2, 3, 4, 4, 4], &|x| x.max_pool3d([2, 1, 3], PoolOptions::default()))?;
+    same(&SoftmaxPool2d::new([2, 3]), &[2, 3, 6, 6], &|x| x.softmax_pool2d([2, 3], PoolOptions::default()))?;
+    same(&LpPool1d::new(2.0, [2]), &[2, 3, 6], &|x| x.lp_pool1d(2.0, [2], None, false))?;
     same(&AvgPool1d::new([3]), &[2, 3, 6], &|x| x.avg_pool1d([3], AvgPoolOptions::default()))?;
     same(&AvgPool2d::new([2, 2]), &[2, 3, 5, 6], &|x| x.avg_pool2d([2, 2], AvgPoolOptions::default()))?;
     same(&AvgPool3d::new([1, 2, 2]), &[1, 2, 2, 4, 4], &|x| x.avg_pool3d([1, 2, 2], AvgPoolOptions::default()))?;

@@ -16,6 +16,7 @@ pub use norm::{BatchNorm, GroupNorm, LayerNorm, RmsNorm};
 pub use rushlight_derive::Module;
 pub use simple::{
     AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AdaptiveMaxPool3d,
-    AvgPool1d, AvgPool2d, AvgPool3d, Dropout, Elu, Flatten, Gelu, GeluTanh, LeakyRelu, LogSoftmax, MaxPool1d,
-    MaxPool2d, MaxPool3d, Relu, Sequential, Sigmoid, Silu, Softmax, Softplus, Tanh,
+    AvgPool1d, AvgPool2d, AvgPool3d, Dropout, Elu, Flatten, Gelu, GeluTanh, LeakyRelu, LogSoftmax, LpPool1d, LpPool2d,
+    LpPool3d, MaxPool1d, MaxPool2d, MaxPool3d, Relu, Sequential, Sigmoid, Silu, Softmax, SoftmaxPool1d, SoftmaxPool2d,
+    SoftmaxPool3d, Softplus, Tanh,
 };

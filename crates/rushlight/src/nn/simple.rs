@@ -121,7 +121,8 @@ impl Layer for Flatten {
 }
 
 macro_rules! pools {
-    ($($n:literal: $Max:ident $max:ident, $Avg:ident $avg:ident, $AdaptiveMax:ident $amax:ident, $AdaptiveAvg:ident $aavg:ident;)*) => {$(
+    ($($n:literal: $Max:ident $max:ident, $Soft:ident $soft:ident, $Avg:ident $avg:ident, $Lp:ident $lp:ident,
+       $AdaptiveMax:ident $amax:ident, $AdaptiveAvg:ident $aavg:ident;)*) => {$(
         #[doc = concat!("[`Tensor::", stringify!($max), "`] as a layer. PyTorch: `nn.", stringify!($Max), "`.")]
         #[derive(Clone, Copy, Debug)]
         pub struct $Max {
@@ -142,6 +143,56 @@ macro_rules! pools {
         impl Layer for $Max {
             fn forward(&self, x: &Tensor) -> Result<Tensor> {
                 x.$max(self.kernel, self.options)
+            }
+        }
+
+        #[doc = concat!("[`Tensor::", stringify!($soft), "`] as a layer: a soft ", stringify!($Max), ".")]
+        #[derive(Clone, Copy, Debug)]
+        pub struct $Soft {
+            /// The size of a window.
+            pub kernel: [usize; $n],
+            /// How the windows lie.
+            pub options: PoolOptions<$n>,
+        }
+        plain_module!($Soft, |s| format!("kernel={:?}, {}", s.kernel, steps(&s.kernel, s.options.stride.as_ref())));
+
+        impl $Soft {
+            /// Windows of `kernel` side by side.
+            pub fn new(kernel: [usize; $n]) -> $Soft {
+                $Soft { kernel, options: PoolOptions::default() }
+            }
+        }
+
+        impl Layer for $Soft {
+            fn forward(&self, x: &Tensor) -> Result<Tensor> {
+                x.$soft(self.kernel, self.options)
+            }
+        }
+
+        #[doc = concat!("[`Tensor::", stringify!($lp), "`] as a layer. PyTorch: `nn.LPPool", stringify!($n), "d`.")]
+        #[derive(Clone, Copy, Debug)]
+        pub struct $Lp {
+            /// The norm: 1 sums, and the larger the nearer to a maximum.
+            pub p: f64,
+            /// The size of a window.
+            pub kernel: [usize; $n],
+            /// From one window to the next; none: the size.
+            pub stride: Option<[usize; $n]>,
+            /// Whether a last window that reaches over the end counts.
+            pub ceil_mode: bool,
+        }
+        plain_module!($Lp, |s| format!("p={}, kernel={:?}, {}", s.p, s.kernel, steps(&s.kernel, s.stride.as_ref())));
+
+        impl $Lp {
+            /// Windows of `kernel` side by side.
+            pub fn new(p: f64, kernel: [usize; $n]) -> $Lp {
+                $Lp { p, kernel, stride: None, ceil_mode: false }
+            }
+        }
+
+        impl Layer for $Lp {
+            fn forward(&self, x: &Tensor) -> Result<Tensor> {
+                x.$lp(self.p, self.kernel, self.stride, self.ceil_mode)
             }
         }
 
@@ -203,9 +254,12 @@ fn steps(kernel: &[usize], stride: Option<impl AsRef<[usize]>>) -> String {
 }
 
 pools! {
-    1: MaxPool1d max_pool1d, AvgPool1d avg_pool1d, AdaptiveMaxPool1d adaptive_max_pool1d, AdaptiveAvgPool1d adaptive_avg_pool1d;
-    2: MaxPool2d max_pool2d, AvgPool2d avg_pool2d, AdaptiveMaxPool2d adaptive_max_pool2d, AdaptiveAvgPool2d adaptive_avg_pool2d;
-    3: MaxPool3d max_pool3d, AvgPool3d avg_pool3d, AdaptiveMaxPool3d adaptive_max_pool3d, AdaptiveAvgPool3d adaptive_avg_pool3d;
+    1: MaxPool1d max_pool1d, SoftmaxPool1d softmax_pool1d, AvgPool1d avg_pool1d, LpPool1d lp_pool1d,
+       AdaptiveMaxPool1d adaptive_max_pool1d, AdaptiveAvgPool1d adaptive_avg_pool1d;
+    2: MaxPool2d max_pool2d, SoftmaxPool2d softmax_pool2d, AvgPool2d avg_pool2d, LpPool2d lp_pool2d,
+       AdaptiveMaxPool2d adaptive_max_pool2d, AdaptiveAvgPool2d adaptive_avg_pool2d;
+    3: MaxPool3d max_pool3d, SoftmaxPool3d softmax_pool3d, AvgPool3d avg_pool3d, LpPool3d lp_pool3d,
+       AdaptiveMaxPool3d adaptive_max_pool3d, AdaptiveAvgPool3d adaptive_avg_pool3d;
 }
 
 /// Zeroes elements at random in training, and passes everything in evaluation. PyTorch: `nn.Dropout`.
