@@ -78,18 +78,22 @@ fn lanes<T: Float, const S: usize>(
     }
 }
 
+// A whole block is a few moves; a part of one, of a length the compiler does not know, would be a call for each.
+
 #[inline(always)]
 fn load<T: Float>(to: &mut [T::Compute; LANES], from: &[T]) {
-    if let Ok(whole) = <&[T; LANES]>::try_from(from) {
-        to.iter_mut().zip(whole).for_each(|(t, f)| *t = f.up());
-    } else {
-        to.iter_mut().zip(from).for_each(|(t, f)| *t = f.up());
+    match <&[T; LANES]>::try_from(from) {
+        Ok(whole) => (0..LANES).for_each(|i| to[i] = whole[i].up()),
+        Err(_) => to.iter_mut().zip(from).for_each(|(t, f)| *t = f.up()),
     }
 }
 
 #[inline(always)]
 fn store<T: Float>(from: &[T::Compute; LANES], to: &mut [T]) {
-    to.iter_mut().zip(from).for_each(|(t, f)| *t = T::down(*f));
+    match <&mut [T; LANES]>::try_from(&mut *to) {
+        Ok(whole) => (0..LANES).for_each(|i| whole[i] = T::down(from[i])),
+        Err(_) => to.iter_mut().zip(from).for_each(|(t, f)| *t = T::down(*f)),
+    }
 }
 
 #[cfg(test)]
