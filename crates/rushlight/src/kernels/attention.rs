@@ -21,11 +21,11 @@ mod forward;
 mod product;
 mod tile;
 
-use std::marker::PhantomData;
-
 pub(crate) use backward::{Saved, backward};
 pub(crate) use forward::forward;
 pub(crate) use product::Attend;
+
+use crate::kernels::parallel::Shared;
 
 /// A limit of size; a small one in tests, so that short rows are cut into as many blocks.
 const fn limit(size: usize, in_tests: usize) -> usize {
@@ -193,15 +193,10 @@ impl<C: Attend> Problem<'_, C> {
 
 /// An output of contiguous rows, written by many tasks, each row by one.
 struct Out<'a, C> {
-    start: *mut C,
-    len: usize,
+    slice: Shared<'a, C>,
     at: Rows,
     n: usize,
-    slice: PhantomData<&'a mut [C]>,
 }
-
-// SAFETY: it only gives way to writes, whose callers see to it that no two are to one row.
-unsafe impl<C: Send> Sync for Out<'_, C> {}
 
 impl<'a, C> Out<'a, C> {
     /// The rows of `n` elements of `slice`, `[batch, heads, rows, n]` or `[batch, rows, heads, n]`.
@@ -209,7 +204,7 @@ impl<'a, C> Out<'a, C> {
     fn new(slice: &'a mut [C], [batch, heads, rows, n]: [usize; 4], interleaved: bool) -> Out<'a, C> {
         assert_eq!(slice.len(), batch * heads * rows * n);
         let at = Rows::contiguous(heads, rows, n, interleaved);
-        Out { start: slice.as_mut_ptr(), len: slice.len(), at, n, slice: PhantomData }
+        Out { slice: Shared::new(slice), at, n }
     }
 
     /// One row.
@@ -218,10 +213,8 @@ impl<'a, C> Out<'a, C> {
     /// No other thread uses it, and this one lets go of it before it asks for it again.
     #[inline(always)]
     unsafe fn row(&self, b: usize, h: usize, t: usize) -> &'a mut [C] {
-        let start = self.at.start(b, h, t);
-        assert!(start <= self.len && self.n <= self.len - start);
-        // SAFETY: within the slice, which is borrowed for `'a`; the caller sees to it that it is used alone.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), self.n) }
+        // SAFETY: rows do not overlap, and the caller sees to it that this one is used alone.
+        unsafe { self.slice.at(self.at.start(b, h, t), self.n) }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod job;
 
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock, mpsc};
@@ -108,39 +109,61 @@ pub(crate) fn run(tasks: usize, f: impl Fn(usize) + Sync) {
     inner(tasks, &f);
 }
 
-/// A slice whose pieces are given to different threads.
-struct Pieces<T> {
+/// A slice that many tasks write to, each element by one.
+pub(crate) struct Shared<'a, T> {
     start: *mut T,
     len: usize,
+    slice: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: it only gives way to writes, whose callers see to it that no two are to one place.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    /// To be shared out for as long as it is borrowed.
+    pub(crate) fn new(slice: &'a mut [T]) -> Shared<'a, T> {
+        Shared { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
+    }
+
+    /// `len` elements from `start` on.
+    ///
+    /// # Safety
+    /// No other thread uses these elements, and this one lets go of them before it asks for one again.
+    pub(crate) unsafe fn at(&self, start: usize, len: usize) -> &'a mut [T] {
+        assert!(start <= self.len && len <= self.len - start);
+        // SAFETY: within the slice, which is borrowed for `'a`; the caller sees to it that it is used alone.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
+    }
+}
+
+/// A slice cut into pieces of `chunk` elements.
+struct Pieces<'a, T> {
+    slice: Shared<'a, T>,
     chunk: usize,
 }
 
-// SAFETY: it only gives out pieces, each to one thread.
-unsafe impl<T: Send> Sync for Pieces<T> {}
-
-impl<T> Pieces<T> {
-    fn new(slice: &mut [T], chunk: usize) -> Pieces<T> {
-        Pieces { start: slice.as_mut_ptr(), len: slice.len(), chunk: chunk.max(1) }
+impl<'a, T> Pieces<'a, T> {
+    fn new(slice: &'a mut [T], chunk: usize) -> Pieces<'a, T> {
+        Pieces { slice: Shared::new(slice), chunk: chunk.max(1) }
     }
 
     fn count(&self) -> usize {
-        self.len.div_ceil(self.chunk)
+        self.slice.len.div_ceil(self.chunk)
     }
 
     /// # Safety
-    /// The slice is borrowed for as long, and each piece is asked for once.
-    unsafe fn piece<'a>(&self, i: usize) -> &'a mut [T] {
-        assert!(i < self.count());
+    /// Each piece is asked for once.
+    unsafe fn piece(&self, i: usize) -> &'a mut [T] {
         let first = i * self.chunk;
-        // SAFETY: `i` is below the count, so the piece lies in the slice; pieces do not overlap.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(first), self.chunk.min(self.len - first)) }
+        // SAFETY: pieces do not overlap, and the caller asks for each once.
+        unsafe { self.slice.at(first, self.chunk.min(self.slice.len - first)) }
     }
 }
 
 /// Cuts `out` into pieces of `chunk` elements and runs `f(first index, piece)` on each.
 pub(crate) fn chunks<T: Send>(out: &mut [T], chunk: usize, f: impl Fn(usize, &mut [T]) + Sync) {
     let out = Pieces::new(out, chunk);
-    // SAFETY: `out` is borrowed until `run` returns, which calls this once for each piece.
+    // SAFETY: `run` calls this once for each piece.
     run(out.count(), |i| f(i * out.chunk, unsafe { out.piece(i) }));
 }
 
@@ -151,7 +174,7 @@ pub(crate) fn chunks2<A: Send, B: Send>(
     f: impl Fn(usize, &mut [A], &mut [B]) + Sync,
 ) {
     let (a, b) = (Pieces::new(a.0, a.1), Pieces::new(b.0, b.1));
-    // SAFETY: both are borrowed until `run` returns, which calls this once for each pair of pieces.
+    // SAFETY: `run` calls this once for each pair of pieces.
     run(a.count().min(b.count()), |i| f(i, unsafe { a.piece(i) }, unsafe { b.piece(i) }));
 }
 

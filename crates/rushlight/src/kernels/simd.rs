@@ -86,6 +86,38 @@ pub fn dispatch<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Runs a loop for the processor, telling it whether to fuse multiplications and additions: on x86-64 below AVX2 that
+/// would be a function call each.
+macro_rules! dispatch_fused {
+    ($fused:ident => $body:expr) => {
+        if cfg!(target_arch = "x86_64") && $crate::kernels::simd::level() == $crate::kernels::simd::Level::Baseline {
+            const $fused: bool = false;
+            $body
+        } else {
+            const $fused: bool = true;
+            $crate::kernels::simd::dispatch(
+                #[inline(always)]
+                || $body,
+            )
+        }
+    };
+}
+
+pub(crate) use dispatch_fused;
+
+/// Elements in a vector: 64 bytes, one register with AVX-512, two with AVX2, four with NEON.
+pub(crate) const fn lanes<C>() -> usize {
+    64 / size_of::<C>()
+}
+
+/// How many vectors a tile is wide at most: beside six rows, what the registers hold.
+pub(crate) fn max_vectors() -> usize {
+    match level() {
+        Level::Avx512 => 4,
+        _ => 1,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,11 +7,9 @@
 //! Else columns are walked down in blocks side by side, where keeping them would not pay, and softmax computes each
 //! exponential twice.
 
-use std::marker::PhantomData;
-
 use crate::kernels::lanes;
 use crate::kernels::math::Functions;
-use crate::kernels::parallel::{self, GRAIN};
+use crate::kernels::parallel::{self, GRAIN, Shared};
 use crate::kernels::simd::dispatch;
 use crate::{Float, Real};
 
@@ -269,23 +267,12 @@ const WIDTH: usize = 256;
 struct Block<'a, T> {
     /// Where the block's columns start in an input, and in the output.
     first: usize,
-    out: *mut T,
+    out_first: usize,
+    out: &'a Shared<'a, T>,
     n: usize,
     out_n: usize,
     inner: usize,
     width: usize,
-    borrows: PhantomData<&'a mut [T]>,
-}
-
-struct Shared<T>(*mut T);
-// SAFETY: each task makes slices of places that no other task has.
-unsafe impl<T: Send> Sync for Shared<T> {}
-
-impl<T> Shared<T> {
-    #[inline(always)]
-    fn at(&self, i: usize) -> *mut T {
-        self.0.wrapping_add(i)
-    }
 }
 
 /// Runs `f` on all blocks of an output of `[outer, out_n, inner]`.
@@ -299,7 +286,7 @@ fn columns<T: Float>(
     let across = inner.div_ceil(WIDTH);
     let blocks = outer * across;
     let per_task = (GRAIN / (n * inner.min(WIDTH)).max(1)).max(1);
-    let out = Shared(out.as_mut_ptr());
+    let out = &Shared::new(out);
     parallel::run(blocks.div_ceil(per_task), |task| {
         dispatch(
             #[inline(always)]
@@ -307,8 +294,7 @@ fn columns<T: Float>(
                 for block in task * per_task..((task + 1) * per_task).min(blocks) {
                     let (o, column) = (block / across, block % across * WIDTH);
                     let (first, width) = (o * n * inner + column, WIDTH.min(inner - column));
-                    let out = out.at(o * out_n * inner + column);
-                    f(Block { first, out, n, out_n, inner, width, borrows: PhantomData });
+                    f(Block { first, out_first: o * out_n * inner + column, out, n, out_n, inner, width });
                 }
             },
         );
@@ -326,9 +312,8 @@ impl<T: Float> Block<'_, T> {
     #[inline(always)]
     fn out(&mut self, r: usize) -> &mut [T] {
         assert!(r < self.out_n);
-        // SAFETY: `columns` holds the output mutably and checked its size; blocks do not overlap, and each is in the
-        // hands of one task, which borrows one row at a time.
-        unsafe { std::slice::from_raw_parts_mut(self.out.add(r * self.inner), self.width) }
+        // SAFETY: blocks do not overlap, and each is in the hands of one task, which borrows one row at a time.
+        unsafe { self.out.at(self.out_first + r * self.inner, self.width) }
     }
 
     /// Of each column: `shift(max x)`, and the sum of `exp(x − that)`.

@@ -4,11 +4,12 @@
 //! are summed in its scratch, those of the queries of a tile as it passes. Where heads are few, their tiles are shared
 //! out among several tasks, whose sums are then added in order.
 
-use super::product::{Attend, Differential, lanes};
+use super::product::{Attend, Differential};
 use super::tile::{Keys, Tile, tile_rows};
 use super::{KEYS, Operand, Out, Problem};
 use crate::Result;
 use crate::kernels::parallel;
+use crate::kernels::simd::lanes;
 use crate::storage::Buffer;
 
 const OP: &str = "scaled_dot_product_attention";

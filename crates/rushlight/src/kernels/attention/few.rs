@@ -1,9 +1,10 @@
 //! Few queries, as when a model writes a token at a time: not enough to fill the lanes of a tile. Here vectors run along
 //! the rows of keys and values instead, so each is read once, where it lies.
 
-use super::product::{Attend, Product, Running, dots, lanes, product};
+use super::product::{Attend, Product, Running, dots, product};
 use super::{KEYS, Mask, Out, Problem};
 use crate::Result;
+use crate::kernels::simd::lanes;
 use crate::kernels::{lanes as row, parallel, simd};
 use crate::storage::Buffer;
 

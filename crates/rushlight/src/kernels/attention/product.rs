@@ -1,21 +1,8 @@
 //! The inner loops: products of a tile, and what is done to its scores between them.
 
 use crate::dtype::Real;
-use crate::kernels::simd::{self, Level};
+use crate::kernels::simd::{dispatch, dispatch_fused, lanes, max_vectors};
 use crate::kernels::turn::Turn;
-
-/// Elements in a vector: 64 bytes, one register with AVX-512, two with AVX2, four with NEON.
-pub(super) const fn lanes<C>() -> usize {
-    64 / size_of::<C>()
-}
-
-/// How many vectors a tile is wide at most: with six rows, what the registers hold.
-pub(super) fn max_vectors() -> usize {
-    match simd::level() {
-        Level::Avx512 => 4,
-        _ => 1,
-    }
-}
 
 /// `Σ over steps of  scalars[r · row + s · step] · vectors[s · stride ..][lane]` for each row and lane of `width` vectors.
 ///
@@ -98,23 +85,6 @@ pub(super) fn product<C: Attend>(product: &Product<C>, out: &mut [C], out_row: u
     }
 }
 
-/// Runs a loop for the processor, telling it whether to fuse multiplications and additions: on x86-64 below AVX2 that
-/// would be a function call each.
-macro_rules! dispatch {
-    ($fused:ident => $body:expr) => {
-        if cfg!(target_arch = "x86_64") && simd::level() == Level::Baseline {
-            const $fused: bool = false;
-            $body
-        } else {
-            const $fused: bool = true;
-            simd::dispatch(
-                #[inline(always)]
-                || $body,
-            )
-        }
-    };
-}
-
 macro_rules! attend {
     ($t:ident, $log_base:expr, $power:expr) => {
         impl Attend for $t {
@@ -134,10 +104,10 @@ macro_rules! attend {
                 }
             }
             fn soften(block: Running<$t>) -> bool {
-                dispatch!(FUSED => soften::<$t, { lanes::<$t>() }, FUSED>(block))
+                dispatch_fused!(FUSED => soften::<$t, { lanes::<$t>() }, FUSED>(block))
             }
             fn scale(rows: &mut [$t], row: usize, from: usize, by: &[$t]) {
-                simd::dispatch(
+                dispatch(
                     #[inline(always)]
                     || {
                         for row in rows.chunks_exact_mut(row) {
@@ -149,10 +119,10 @@ macro_rules! attend {
                 );
             }
             fn dots(query: &[$t], keys: &[$t], row: usize, out: &mut [$t]) {
-                dispatch!(FUSED => dots_of::<$t, { lanes::<$t>() }, FUSED>(query, keys, row, out))
+                dispatch_fused!(FUSED => dots_of::<$t, { lanes::<$t>() }, FUSED>(query, keys, row, out))
             }
             fn differentiate(block: Differential<$t>) {
-                dispatch!(FUSED => differentiate::<$t, { lanes::<$t>() }, FUSED>(block))
+                dispatch_fused!(FUSED => differentiate::<$t, { lanes::<$t>() }, FUSED>(block))
             }
         }
     };
@@ -190,7 +160,7 @@ fn columns<C: Real, const L: usize, const V: usize>(
     out_row: usize,
     add: bool,
 ) {
-    dispatch!(FUSED => {
+    dispatch_fused!(FUSED => {
         let mut r = 0;
         while r < product.rows {
             let left = product.rows - r;

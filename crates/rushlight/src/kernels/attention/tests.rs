@@ -1,6 +1,7 @@
-use super::product::{Product, lanes, product};
+use super::product::{Product, product};
 use super::*;
 use crate::kernels::random::philox;
+use crate::kernels::simd::lanes;
 
 /// Numbers in (−1, 1) that depend on the seed.
 fn numbers<C: Attend>(seed: u64, n: usize) -> Vec<C> {

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::product::{Attend, Product, lanes, max_vectors, product};
+use super::product::{Attend, Product, product};
 use super::{Dropout, KEYS, Mask, Operand, Out, Problem, Rows};
 use crate::Result;
 use crate::kernels::random::philox;
-use crate::kernels::simd::dispatch;
+use crate::kernels::simd::{dispatch, lanes, max_vectors};
 use crate::kernels::turn::{Grid, turn};
 use crate::storage::Buffer;
 

@@ -7,15 +7,14 @@
 //!   sums must be turned to be stored; or
 //! - along an output row: the slab's rows are the vectors, weights the scalars. For few channels or few taps.
 
-use std::marker::PhantomData;
-
 use super::axis::{self, Axis, Class};
 use super::limit;
 use super::plan::{Pass, Plan, classes};
-use super::tile::{self, Operands, Tiled, lanes};
+use super::tile::{self, Operands, Tiled};
 use crate::Result;
 use crate::dtype::Float;
-use crate::kernels::parallel;
+use crate::kernels::parallel::{self, Shared};
+use crate::kernels::simd::lanes;
 use crate::kernels::turn::{Grid, turn};
 use crate::storage::Buffer;
 
@@ -34,7 +33,7 @@ impl Pass<'_> {
             return Ok(());
         }
         let plan = Plan::new(self, w)?;
-        let out = Out::new(dst);
+        let out = Shared::new(dst);
         let pieces = self.to[plan.cut].div_ceil(plan.len);
         let tasks = parallel::map_chunks(self.shape.batch * pieces, 1, |i| {
             let (sample, piece) = (i.start / pieces, i.start % pieces);
@@ -56,37 +55,11 @@ fn write<T: Float>(out: &mut [T], step: usize, sums: &[T::Compute], bias: T::Com
     }
 }
 
-/// The output, written by many tasks, each element by one.
-pub(super) struct Out<'a, T> {
-    start: *mut T,
-    len: usize,
-    slice: PhantomData<&'a mut [T]>,
-}
-
-// SAFETY: it only gives way to writes, whose callers see to it that no two are to one place.
-unsafe impl<T: Send> Sync for Out<'_, T> {}
-
-impl<'a, T> Out<'a, T> {
-    pub(super) fn new(slice: &'a mut [T]) -> Out<'a, T> {
-        Out { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
-    }
-
-    /// `len` elements from `start` on.
-    ///
-    /// # Safety
-    /// No other thread uses these elements, and this one lets go of them before it asks for one again.
-    pub(super) unsafe fn at(&self, start: usize, len: usize) -> &'a mut [T] {
-        assert!(start <= self.len && len <= self.len - start);
-        // SAFETY: within the slice, which is borrowed for `'a`; the caller sees to it that it is used alone.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
-    }
-}
-
 /// One piece of one sample.
 struct Task<'a, T: Float> {
     pass: &'a Pass<'a>,
     plan: &'a Plan<'a, T::Compute>,
-    out: &'a Out<'a, T>,
+    out: &'a Shared<'a, T>,
     axes: [Axis; 3],
     places: Vec<Places>,
     slab: Buffer<T::Compute>,
@@ -137,7 +110,12 @@ impl Places {
 }
 
 impl<'a, T: Float<Compute: Tiled>> Task<'a, T> {
-    fn new(pass: &'a Pass, plan: &'a Plan<'a, T::Compute>, out: &'a Out<'a, T>, piece: usize) -> Result<Task<'a, T>> {
+    fn new(
+        pass: &'a Pass,
+        plan: &'a Plan<'a, T::Compute>,
+        out: &'a Shared<'a, T>,
+        piece: usize,
+    ) -> Result<Task<'a, T>> {
         let lanes = lanes::<T::Compute>();
         let axes = pass.axes(plan.cut, piece * plan.len, plan.len, plan.along_rows);
         let segment = || plan.along_rows.then_some(Segment { lanes, widest: plan.widest });

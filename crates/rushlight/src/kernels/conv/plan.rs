@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use super::axis::{self, Axis, Class};
 use super::plain::Plain;
-use super::tile::{self, Step, Tiled, lanes};
+use super::tile::{Step, Tiled};
 use super::{ConvShape, limit};
 use crate::Result;
 use crate::dtype::Float;
 use crate::kernels::parallel;
+use crate::kernels::simd::{lanes, max_vectors};
 use crate::kernels::turn::{Grid, turn};
 use crate::storage::Buffer;
 
@@ -128,7 +129,7 @@ pub(super) struct Panel {
 
 impl<'a, C: Tiled> Plan<'a, C> {
     pub(super) fn new<T: Float<Compute = C>>(pass: &Pass, w: &'a [T]) -> Result<Plan<'a, C>> {
-        let (along_rows, widest) = (pass.prefers_rows(lanes::<C>()), tile::max_vectors());
+        let (along_rows, widest) = (pass.prefers_rows(lanes::<C>()), max_vectors());
         let cut = (0..3).find(|d| pass.to[*d] > 1).unwrap_or(2);
         let len = pass.piece(cut, along_rows);
         let axes = pass.axes(cut, 0, len, along_rows);

@@ -9,21 +9,8 @@
 //! them together: a padded image is read in place once for each tap of the kernel.
 
 use crate::dtype::Real;
-use crate::kernels::simd::{self, Level};
+use crate::kernels::simd::{dispatch_fused, lanes};
 use crate::kernels::turn::Turn;
-
-/// Elements in a vector: 64 bytes, one register with AVX-512, two with AVX2, four with NEON.
-pub(super) const fn lanes<C>() -> usize {
-    64 / size_of::<C>()
-}
-
-/// How many vectors a tile is wide at most: with the scalars' six rows, what the registers hold.
-pub(super) fn max_vectors() -> usize {
-    match simd::level() {
-        Level::Avx512 => 4,
-        _ => 1,
-    }
-}
 
 /// Where a step finds its operands.
 #[derive(Clone, Copy, Debug)]
@@ -89,26 +76,9 @@ macro_rules! tiled {
 tiled!(f32);
 tiled!(f64);
 
-/// Runs a loop for the processor, telling it whether to fuse multiplications and additions: on x86-64 below AVX2 that
-/// would be a function call each.
-macro_rules! dispatch {
-    ($fused:ident => $body:expr) => {
-        if cfg!(target_arch = "x86_64") && simd::level() == Level::Baseline {
-            const $fused: bool = false;
-            $body
-        } else {
-            const $fused: bool = true;
-            simd::dispatch(
-                #[inline(always)]
-                || $body,
-            )
-        }
-    };
-}
-
 fn tiles_of<C: Real, const L: usize, const V: usize>(operands: &Operands<C>, out: &mut [C], accumulate: bool) {
     let row = V * L;
-    dispatch!(FUSED => {
+    dispatch_fused!(FUSED => {
         for (b, &base) in operands.bases.iter().enumerate() {
             let mut p = 0;
             while p < operands.at.len() {
@@ -191,7 +161,7 @@ pub(super) fn dots<C: Tiled>(rows: &Rows<C>, out: &mut [C]) {
 }
 
 fn dots_of<C: Real, const L: usize>(rows: &Rows<C>, out: &mut [C]) {
-    dispatch!(FUSED => {
+    dispatch_fused!(FUSED => {
         for (taps, out) in rows.taps.chunks(6).zip(out.chunks_mut(6)) {
             match taps.len() {
                 1..=3 => dot::<C, L, 3, FUSED>(rows, taps, out),

@@ -9,11 +9,12 @@ use std::ops::Range;
 
 use super::axis::{self, Axis};
 use super::plain::Plain;
-use super::tile::{self, Operands, Rows, Step, Tiled, lanes};
+use super::tile::{self, Operands, Rows, Step, Tiled};
 use super::{ConvShape, limit};
 use crate::Result;
 use crate::dtype::{Float, Real};
 use crate::kernels::parallel;
+use crate::kernels::simd::{lanes, max_vectors};
 use crate::kernels::turn::{Grid, turn};
 use crate::storage::Buffer;
 
@@ -114,7 +115,7 @@ impl Plan {
     fn new(s: &ConvShape, lanes: usize) -> Plan {
         let [c_in, c_out] = s.group_channels();
         let tiled = c_out >= TILED;
-        let widest = if tiled { tile::max_vectors() * lanes } else { 1 };
+        let widest = if tiled { max_vectors() * lanes } else { 1 };
         let mut panels = Vec::new();
         for group in 0..s.groups {
             for first in (0..c_out).step_by(widest) {

@@ -22,10 +22,9 @@ use std::ops::Range;
 use sides::{Vector, both_sides, input_side, output_back, output_side, weight_back, weight_side};
 
 use super::ConvShape;
-use super::gather::Out;
 use crate::Result;
 use crate::kernels::gemm::{Mat, MatMut, gemm_here};
-use crate::kernels::parallel;
+use crate::kernels::parallel::{self, Shared};
 use crate::kernels::simd::dispatch;
 use crate::kernels::turn::{Grid, turn};
 use crate::storage::Buffer;
@@ -189,7 +188,7 @@ impl Pass {
     fn run(&self, src: &[f32], weights: &[f32], bias: Option<&[f32]>, dst: &mut [f32]) -> Result<bool> {
         let ([across, down], at_once) = (self.tiles(), self.rows_at_once());
         let (read, made) = (padded(self.read), padded(self.made));
-        let (tasks, out) = (down.div_ceil(at_once), Out::new(dst));
+        let (tasks, out) = (down.div_ceil(at_once), Shared::new(dst));
         let finite = parallel::map_chunks(self.groups * tasks, 1, |task| {
             let (group, first) = (task.start / tasks, task.start % tasks * at_once);
             let rows = first..(first + at_once).min(down);
@@ -217,7 +216,14 @@ impl Pass {
     }
 
     /// `Aᵀ m A` of the tiles `m` `[36, tiles, made]` of `rows` of a group; whether all of it is finite.
-    fn write(&self, m: &[f32], group: usize, rows: Range<usize>, bias: Option<&[f32]>, out: &Out<f32>) -> Result<bool> {
+    fn write(
+        &self,
+        m: &[f32],
+        group: usize,
+        rows: Range<usize>,
+        bias: Option<&[f32]>,
+        out: &Shared<f32>,
+    ) -> Result<bool> {
         let ([across, _], made) = (self.tiles(), padded(self.made));
         let ([height, width], tiles) = (self.to, rows.len() * across);
         let mut slab = Buffer::<f32>::try_scratch(OUT * across * OUT * made, "conv")?;
