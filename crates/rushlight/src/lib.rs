@@ -49,7 +49,10 @@ pub use dtype::{DType, Element, Float, Real, bf16, f16};
 pub use error::{Error, Result};
 pub use kernels::parallel::{num_threads, set_num_threads};
 pub use ops::loss;
-pub use ops::{AttentionOptions, AvgPoolOptions, Causal, ConvOptions, ConvTransposeOptions, PoolOptions, einsum};
+pub use ops::{
+    AttentionOptions, AvgPoolOptions, Causal, ConvOptions, ConvTransposeOptions, MatmulPrecision, PoolOptions, einsum,
+    with_matmul_precision,
+};
 pub use shape::{Layout, Shape, Strides};
 pub use storage::memory;
 pub use tensor::{Arg, Dim, Dims, IntoShape, NestedArray, Tensor};

@@ -137,6 +137,14 @@ pub(crate) fn gemm<T: MatMul>(out: MatMut<T>, lhs: Mat<T>, rhs: Mat<T>, accumula
     }
 }
 
+/// [`gemm`] whose operands may be rounded to bf16 where that is faster.
+pub(crate) fn gemm_rounded<T: MatMul>(mut out: MatMut<T>, lhs: Mat<T>, rhs: Mat<T>, accumulate: bool) {
+    let threads = if checked_work(&out, &lhs, &rhs) < THREADED { 1 } else { parallel::num_threads() };
+    if !T::rounded_product(&mut out, lhs, rhs, accumulate, threads) {
+        gemm(out, lhs, rhs, accumulate);
+    }
+}
+
 /// [`gemm`] on this thread alone: for use inside a parallel region.
 pub(crate) fn gemm_here<T: MatMul>(out: MatMut<T>, lhs: Mat<T>, rhs: Mat<T>, accumulate: bool) {
     checked_work(&out, &lhs, &rhs);
@@ -189,8 +197,15 @@ impl<'a, T> Batch<'a, T> {
 
 /// `out[b] = lhs[b] · rhs[b]` with `out` contiguous `[batch, m, n]`, lhs `[m, k]`, rhs `[k, n]`.
 ///
-/// Small products are shared out among the threads whole; large ones run in turn, each on all threads.
-pub(crate) fn gemm_batched<T: MatMul>(out: &mut [T], (m, n, k): (usize, usize, usize), lhs: Batch<T>, rhs: Batch<T>) {
+/// Small products are shared out among the threads whole; large ones run in turn, each on all threads. Where `round`,
+/// as [`gemm_rounded`].
+pub(crate) fn gemm_batched<T: MatMul>(
+    out: &mut [T],
+    (m, n, k): (usize, usize, usize),
+    lhs: Batch<T>,
+    rhs: Batch<T>,
+    round: bool,
+) {
     let batch = lhs.offsets.len();
     assert_eq!(rhs.offsets.len(), batch);
     assert_eq!(out.len(), batch * m * n);
@@ -200,6 +215,7 @@ pub(crate) fn gemm_batched<T: MatMul>(out: &mut [T], (m, n, k): (usize, usize, u
     let work = m.saturating_mul(n).saturating_mul(k);
     if batch == 1 || work >= LARGE {
         for (b, out) in out.chunks_mut(m * n).enumerate() {
+            let gemm = if round { gemm_rounded } else { gemm };
             gemm(MatMut::row_major(out, m, n), lhs.at(b, m, k), rhs.at(b, k, n), false);
         }
         return;
@@ -208,7 +224,11 @@ pub(crate) fn gemm_batched<T: MatMul>(out: &mut [T], (m, n, k): (usize, usize, u
     parallel::chunks(out, group * m * n, |from, out| {
         for (i, out) in out.chunks_mut(m * n).enumerate() {
             let b = from / (m * n) + i;
-            gemm_here(MatMut::row_major(out, m, n), lhs.at(b, m, k), rhs.at(b, k, n), false);
+            let (mut out, lhs, rhs) = (MatMut::row_major(out, m, n), lhs.at(b, m, k), rhs.at(b, k, n));
+            checked_work(&out, &lhs, &rhs);
+            if !(round && T::rounded_product(&mut out, lhs, rhs, false, 1)) {
+                T::product(out, lhs, rhs, false, 1);
+            }
         }
     });
 }
@@ -217,11 +237,19 @@ pub(crate) fn gemm_batched<T: MatMul>(out: &mut [T], (m, n, k): (usize, usize, u
 pub(crate) trait MatMul: Element {
     /// [`gemm`] on `threads` threads, its arguments checked already.
     fn product(out: MatMut<Self>, lhs: Mat<Self>, rhs: Mat<Self>, accumulate: bool, threads: usize);
+
+    /// The same of operands rounded to bf16; `false`, and nothing changed, where that is no faster or not for this type.
+    fn rounded_product(_: &mut MatMut<Self>, _: Mat<Self>, _: Mat<Self>, _accumulate: bool, _threads: usize) -> bool {
+        false
+    }
 }
 
 macro_rules! native {
-    ($t:ty) => {
+    ($t:ty, $($rounded_product:item)?) => {
         impl MatMul for $t {
+            $($rounded_product)?
+
+
             fn product(out: MatMut<Self>, lhs: Mat<Self>, rhs: Mat<Self>, accumulate: bool, threads: usize) {
                 // What follows thinks in rows of the output.
                 if out.row_stride == 1 && out.col_stride != 1 {
@@ -270,8 +298,14 @@ macro_rules! native {
     };
 }
 
-native!(f32);
-native!(f64);
+native!(
+    f32,
+    #[cfg(target_arch = "x86_64")]
+    fn rounded_product(out: &mut MatMut<f32>, lhs: Mat<f32>, rhs: Mat<f32>, accumulate: bool, threads: usize) -> bool {
+        super::gemm_bf16::product(out, lhs, rhs, accumulate, threads)
+    }
+);
+native!(f64,);
 
 /// Elements of a right operand that are turned at a time; few in tests, so that small products take several blocks.
 const TURNED: usize = if cfg!(test) { 1 << 10 } else { 1 << 20 };

@@ -6,6 +6,8 @@
 use half::slice::HalfFloatSliceExt;
 
 use super::gemm::{Mat, MatMul, MatMut};
+#[cfg(target_arch = "x86_64")]
+use super::gemm_bf16;
 use super::parallel::{self, GRAIN};
 use crate::dtype::{Float, bf16, f16};
 
@@ -16,10 +18,14 @@ const BLOCK: usize = 512;
 trait Half: Float<Compute = f32> {
     fn widen(from: &[Self], to: &mut [f32]);
     fn narrow(from: &[f32], to: &mut [Self]);
+    /// The product by instructions for this type, where the processor has them and they are worth it.
+    fn in_halves(_: &mut MatMut<Self>, _: Mat<Self>, _: Mat<Self>, _accumulate: bool, _threads: usize) -> bool {
+        false
+    }
 }
 
 macro_rules! half {
-    ($t:ty) => {
+    ($t:ty, $($in_halves:item)?) => {
         impl Half for $t {
             fn widen(from: &[Self], to: &mut [f32]) {
                 from.convert_to_f32_slice(to);
@@ -27,14 +33,16 @@ macro_rules! half {
             fn narrow(from: &[f32], to: &mut [Self]) {
                 to.convert_from_f32_slice(from);
             }
+            $($in_halves)?
         }
 
         impl MatMul for $t {
-            fn product(out: MatMut<Self>, lhs: Mat<Self>, rhs: Mat<Self>, accumulate: bool, threads: usize) {
+            fn product(mut out: MatMut<Self>, lhs: Mat<Self>, rhs: Mat<Self>, accumulate: bool, threads: usize) {
                 // Rows of the output are written in runs.
                 if out.row_stride == 1 && out.col_stride != 1 {
-                    product(out.t(), rhs.t(), lhs.t(), accumulate, threads);
-                } else {
+                    return Self::product(out.t(), rhs.t(), lhs.t(), accumulate, threads);
+                }
+                if !Self::in_halves(&mut out, lhs, rhs, accumulate, threads) {
                     product(out, lhs, rhs, accumulate, threads);
                 }
             }
@@ -42,8 +50,14 @@ macro_rules! half {
     };
 }
 
-half!(bf16);
-half!(f16);
+half!(
+    bf16,
+    #[cfg(target_arch = "x86_64")]
+    fn in_halves(out: &mut MatMut<bf16>, lhs: Mat<bf16>, rhs: Mat<bf16>, accumulate: bool, threads: usize) -> bool {
+        gemm_bf16::product(out, lhs, rhs, accumulate, threads)
+    }
+);
+half!(f16,);
 
 fn product<T: Half>(mut out: MatMut<T>, lhs: Mat<T>, rhs: Mat<T>, accumulate: bool, threads: usize) {
     let (mut a, mut b, mut sums) = (Vec::new(), Vec::new(), Vec::new());

@@ -6,6 +6,8 @@ pub(crate) mod cross_entropy;
 pub(crate) mod dropout;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
+#[cfg(target_arch = "x86_64")]
+mod gemm_bf16;
 mod gemm_half;
 pub(crate) mod index;
 mod lanes;

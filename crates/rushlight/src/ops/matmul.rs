@@ -1,8 +1,9 @@
 //! Matrix products: `matmul`, batched and broadcast, and `linear`, the one with a bias.
 
 use crate::autograd::{no_gradient, record};
-use crate::kernels::gemm::{Batch, Mat, MatMul, MatMut, gemm, gemm_batched};
+use crate::kernels::gemm::{Batch, Mat, MatMul, MatMut, gemm, gemm_batched, gemm_rounded};
 use crate::ops::binary::when_tracked;
+use crate::ops::precision::rounds;
 use crate::{DType, Error, Result, Shape, Tensor, bf16, f16};
 
 /// Runs `$body` with `$T` the Rust type of a dtype that has matrix products.
@@ -134,12 +135,13 @@ fn multiply<T: MatMul>(out: &mut [T], x: &Tensor, y: &Tensor, (m, n, k): (usize,
     if lead == 0 {
         let lhs = Mat { data: dx, offset: x.layout().offset(), rows: m, cols: k, row_stride: xr, col_stride: xc };
         let rhs = Mat { data: dy, offset: y.layout().offset(), rows: k, cols: n, row_stride: yr, col_stride: yc };
+        let gemm = if rounds() { gemm_rounded } else { gemm };
         return gemm(MatMut::row_major(out, m, n), lhs, rhs, false);
     }
     let (ox, oy) = (batch_offsets(x), batch_offsets(y));
     let lhs = Batch { data: dx, offsets: &ox, row_stride: xr, col_stride: xc };
     let rhs = Batch { data: dy, offsets: &oy, row_stride: yr, col_stride: yc };
-    gemm_batched(out, (m, n, k), lhs, rhs);
+    gemm_batched(out, (m, n, k), lhs, rhs, rounds());
 }
 
 /// Where each matrix of the batch starts.

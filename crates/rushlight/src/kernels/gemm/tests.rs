@@ -55,10 +55,14 @@ fn check<T: MatMul>(rng: &mut Rng, m: usize, n: usize, k: usize) {
         let index = x.offset as isize + i as isize * x.row_stride + j as isize * x.col_stride;
         x.data[index as usize].to_f64()
     };
-    for accumulate in [false, true] {
+    for (accumulate, round) in [(false, false), (true, false), (false, true), (true, true)] {
         let mut c = before.clone();
         let out = MatMut { data: &mut c, offset, rows: m, cols: n, row_stride: rs, col_stride: cs };
-        gemm(out, lhs, rhs, accumulate);
+        if round {
+            gemm_rounded(out, lhs, rhs, accumulate)
+        } else {
+            gemm(out, lhs, rhs, accumulate)
+        }
         let mut expected = before.clone();
         for i in 0..m {
             for j in 0..n {
@@ -67,7 +71,7 @@ fn check<T: MatMul>(rng: &mut Rng, m: usize, n: usize, k: usize) {
                 *place = T::from_f64(sum + if accumulate { place.to_f64() } else { 0.0 });
             }
         }
-        assert_eq!(c, expected, "{m} x {n} x {k}, accumulate {accumulate}");
+        assert_eq!(c, expected, "{m} x {n} x {k}, accumulate {accumulate}, round {round}");
     }
 }
 
@@ -141,7 +145,7 @@ fn a_batch_is_its_products() {
         let mut out = vec![f64::NAN; batch * m * n];
         let lhs = Batch { data: &a, offsets: &lhs_offsets, row_stride: 1, col_stride: m as isize };
         let rhs = Batch { data: &b, offsets: &rhs_offsets, row_stride: n as isize, col_stride: 1 };
-        gemm_batched(&mut out, (m, n, k), lhs, rhs);
+        gemm_batched(&mut out, (m, n, k), lhs, rhs, k % 2 == 0);
         for (index, value) in out.iter().enumerate() {
             let (e, i, j) = (index / (m * n), index / n % m, index % n);
             let sum: f64 = (0..k).map(|p| a[lhs_offsets[e] + i + p * m] * b[rhs_offsets[e] + p * n + j]).sum();
