@@ -145,6 +145,20 @@ pub(crate) fn gemm_rounded<T: MatMul>(mut out: MatMut<T>, lhs: Mat<T>, rhs: Mat<
     }
 }
 
+/// `out = x · w + bias` with `out` contiguous and the bias added to each row; where `round`, as [`gemm_rounded`].
+pub(crate) fn affine<T: MatMul>(out: &mut [T], x: Mat<T>, w: Mat<T>, bias: Option<&[T]>, round: bool) {
+    if let Some(bias) = bias.filter(|_| !out.is_empty()) {
+        assert_eq!(bias.len(), w.cols);
+        let rows = GRAIN.div_ceil(bias.len());
+        // Where sums begin: no further pass over the output.
+        parallel::chunks(out, rows * bias.len(), |_, out| {
+            out.chunks_exact_mut(bias.len()).for_each(|row| row.copy_from_slice(bias));
+        });
+    }
+    let gemm = if round { gemm_rounded } else { gemm };
+    gemm(MatMut::row_major(out, x.rows, w.cols), x, w, bias.is_some());
+}
+
 /// [`gemm`] on this thread alone: for use inside a parallel region.
 pub(crate) fn gemm_here<T: MatMul>(out: MatMut<T>, lhs: Mat<T>, rhs: Mat<T>, accumulate: bool) {
     checked_work(&out, &lhs, &rhs);

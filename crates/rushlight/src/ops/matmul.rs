@@ -1,4 +1,4 @@
-//! Matrix products: `matmul`, batched and broadcast, and `linear`, the one with a bias.
+//! Matrix products: `matmul`, batched and broadcast.
 
 use crate::autograd::{no_gradient, record};
 use crate::kernels::gemm::{Batch, Mat, MatMul, MatMut, gemm, gemm_batched, gemm_rounded};
@@ -62,29 +62,6 @@ impl Tensor {
             (1, _) => a.unsqueeze(0)?.matmul(&b)?.squeeze(-2),
             (_, 1) => a.matmul(&b.unsqueeze(1)?)?.squeeze(-1),
             _ => batched(&a, &b),
-        }
-    }
-}
-
-impl Tensor {
-    /// `x Wᵀ + b`: `[.., in]`, `[out, in]` and `[out]` to `[.., out]`. PyTorch: `F.linear`.
-    ///
-    /// Errors: sizes that do not fit.
-    pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        let op = "linear";
-        let [out, inner] = weight.dims_of(op)?;
-        if self.dims().last() != Some(&inner) {
-            let message =
-                format!("input {} does not end in the {inner} features of weight {}", self.shape(), weight.shape());
-            return Err(Error::invalid(op, message));
-        }
-        let y = self.matmul(&weight.t()?)?;
-        match bias {
-            Some(b) if b.dims() != [out] => {
-                Err(Error::invalid(op, format!("bias of shape {} for {out} outputs", b.shape())))
-            }
-            Some(b) => y.add(b),
-            None => Ok(y),
         }
     }
 }

@@ -13,6 +13,7 @@ mod embedding;
 mod extremum;
 mod index;
 mod join;
+mod linear;
 pub mod loss;
 mod matmul;
 mod norm;
