@@ -18,6 +18,7 @@ pub mod parallel;
 pub(crate) mod pool;
 pub(crate) mod random;
 pub(crate) mod reduce;
+pub(crate) mod rotary;
 pub(crate) mod scan;
 pub mod simd;
 pub(crate) mod softmax;

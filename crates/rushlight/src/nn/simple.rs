@@ -21,6 +21,8 @@ macro_rules! plain_module {
     };
 }
 
+pub(super) use plain_module;
+
 macro_rules! activations {
     ($($(#[$doc:meta])* $Name:ident => $method:ident;)*) => {$(
         $(#[$doc])*
