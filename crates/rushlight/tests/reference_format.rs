@@ -5,7 +5,7 @@ mod reference;
 
 use reference::{Case, RefTensor, close, files, load, parse};
 
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "attention",
     "conv",
     "elementwise",
@@ -18,6 +18,7 @@ const FILES: [&str; 13] = [
     "reduce",
     "schedule",
     "softmax_pool",
+    "transformer",
     "view",
 ];
 

@@ -21,6 +21,7 @@ from layers import conv, loss, norm, softmax_pool
 from recording import (
     bools, case, distinct, edge, exactly, fixed, ints, normal, orders, signed, tracked, uniform, whole, write)
 from training import init, optim, schedule
+from transformer import transformer
 from views import view
 
 
@@ -325,6 +326,6 @@ def index():
 if __name__ == "__main__":
     for table in (
             elementwise, reduce, matmul, index, view, softmax_pool, conv, attention, loss, norm, init, optim, schedule,
-            edges):
+            edges, transformer):
         table()
     write()
