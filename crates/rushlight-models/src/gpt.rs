@@ -3,8 +3,8 @@
 //! Source: Radford et al. 2019 (GPT-2), as in nanoGPT: blocks with the norm before, GELU by tanh, learned positions, and
 //! the token table used again as the output layer.
 
-use rushlight::nn::{Dropout, Embedding, Layer, LayerNorm, Linear, Module};
-use rushlight::{AttentionOptions, Causal, DType, Error, Result, Tensor};
+use rushlight::nn::{AttentionCache, Dropout, Embedding, KvCache, Layer, LayerNorm, Linear, Module};
+use rushlight::{AttentionOptions, Causal, DType, Error, Result, Tensor, no_grad};
 
 /// The sizes of a [`Gpt`].
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -149,36 +149,103 @@ impl Gpt {
 
     /// `[B, T]` token ids to `[B, T, vocab]` logits. Errors: more tokens than positions; an id outside the vocabulary.
     pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
+        self.logits(&self.hidden(tokens, None)?)
+    }
+
+    /// A cache for [`Gpt::forward_cached`], as long as the longest sequence.
+    pub fn cache(&self) -> KvCache {
+        KvCache::new(self.h.len(), self.wpe.weight.dims()[0])
+    }
+
+    /// The logits, `[B, T, vocab]`, of the tokens `[B, T]` that follow those in `cache`, which are added to it: what
+    /// [`Gpt::forward`] gives for the last `T` of the whole, at the cost of `T`. No gradients are recorded; dropout is
+    /// only off in evaluation mode.
+    ///
+    /// Errors: as there; a cache of another number of layers, or without room.
+    pub fn forward_cached(&self, tokens: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
+        no_grad(|| self.logits(&self.hidden(tokens, Some(cache))?))
+    }
+
+    /// As [`Gpt::forward_cached`], the logits of what follows the last token alone, `[B, vocab]`: a step of writing text.
+    ///
+    /// ```
+    /// use rushlight::Tensor;
+    /// use rushlight_models::{Gpt, GptConfig};
+    ///
+    /// let config = GptConfig { vocab_size: 16, block_size: 8, n_layer: 2, n_head: 2, n_embd: 32, ..GptConfig::gpt2() };
+    /// let gpt = Gpt::new(&config)?;
+    /// let mut cache = gpt.cache();
+    /// let mut logits = gpt.next_logits(&Tensor::new([[3i64, 1, 4]])?, &mut cache)?; // the prompt
+    /// let mut text = vec![];
+    /// for _ in 0..5 {
+    ///     let token = logits.argmax(-1)?; // [1]
+    ///     text.push(token.item::<i64>()?);
+    ///     logits = gpt.next_logits(&token.unsqueeze(0)?, &mut cache)?;
+    /// }
+    /// assert_eq!((text.len(), cache.len()), (5, 8));
+    /// # Ok::<(), rushlight::Error>(())
+    /// ```
+    pub fn next_logits(&self, tokens: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
+        no_grad(|| {
+            let x = self.hidden(tokens, Some(cache))?; // [B, T, C]
+            let last = x.dims()[1].checked_sub(1).ok_or_else(|| Error::invalid("Gpt", "no token to go on from"))?;
+            self.logits(&x.select(1, last as i64)?) // [B, vocab]
+        })
+    }
+
+    /// `[B, T]` token ids, behind those in the cache, to `[B, T, C]`.
+    fn hidden(&self, tokens: &Tensor, cache: Option<&mut KvCache>) -> Result<Tensor> {
         let [_, t] = tokens.dims_of("Gpt")?;
-        let most = self.wpe.weight.dims()[0];
-        if t > most {
-            let message = format!("{t} tokens are more than the {most} positions that the model has");
+        let (most, past) = (self.wpe.weight.dims()[0], cache.as_ref().map_or(0, |c| c.len()));
+        if t > most.saturating_sub(past) {
+            let message = format!("{} tokens are more than the {most} positions that the model has", past + t);
             return Err(Error::invalid("Gpt", message));
         }
-        let positions = self.wpe.weight.narrow(0, 0, t)?; // [T, C]
+        let positions = self.wpe.weight.narrow(0, past, t)?; // [T, C]
         let mut x = self.drop.forward(&self.wte.forward(tokens)?.add(&positions)?)?; // [B, T, C]
-        for block in &self.h {
-            x = block.forward(&x)?; // [B, T, C]
+        let mut caches = cache.map(|cache| cache.layers(self.h.len())).transpose()?;
+        for (i, block) in self.h.iter().enumerate() {
+            x = block.step(&x, caches.as_mut().map(|layers| &mut layers[i].own))?; // [B, T, C]
         }
-        self.ln_f.forward(&x)?.linear(&self.wte.weight, None) // [B, T, vocab]
+        Ok(x)
+    }
+
+    /// `[.., C]` to `[.., vocab]`.
+    fn logits(&self, x: &Tensor) -> Result<Tensor> {
+        self.ln_f.forward(x)?.linear(&self.wte.weight, None)
     }
 }
 
 impl Layer for Block {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = x.add(&self.attn.forward(&self.ln_1.forward(x)?)?)?; // [B, T, C]
+        self.step(x, None)
+    }
+}
+
+impl Block {
+    fn step(&self, x: &Tensor, cache: Option<&mut AttentionCache>) -> Result<Tensor> {
+        let x = x.add(&self.attn.step(&self.ln_1.forward(x)?, cache)?)?; // [B, T, C]
         x.add(&self.mlp.forward(&self.ln_2.forward(&x)?)?)
     }
 }
 
 impl Layer for CausalSelfAttention {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.step(x, None)
+    }
+}
+
+impl CausalSelfAttention {
+    fn step(&self, x: &Tensor, cache: Option<&mut AttentionCache>) -> Result<Tensor> {
         let [b, t, c] = x.dims_of("CausalSelfAttention")?;
         let qkv = self.c_attn.forward(x)?; // [B, T, 3C]
         let heads = |i: usize| qkv.narrow(2, i * c, c)?.reshape([b, t, self.n_head, c / self.n_head])?.transpose(1, 2);
-        let (q, k, v) = (heads(0)?, heads(1)?, heads(2)?); // [B, heads, T, C / heads]
+        let (q, mut k, mut v) = (heads(0)?, heads(1)?, heads(2)?); // [B, heads, T, C / heads]
+        if let Some(cache) = cache {
+            [k, v] = cache.append(&k, &v)?; // [B, heads, past + T, C / heads]
+        }
         let dropout_p = self.attn_dropout.rate();
-        let options = AttentionOptions { causal: Causal::UpperLeft, dropout_p, ..Default::default() };
+        let options = AttentionOptions { causal: Causal::LowerRight, dropout_p, ..Default::default() };
         let y = q.scaled_dot_product_attention(&k, &v, &options)?; // [B, heads, T, C / heads]
         let y = y.transpose(1, 2)?.reshape([b, t, c])?; // [B, T, C]
         self.resid_dropout.forward(&self.c_proj.forward(&y)?)

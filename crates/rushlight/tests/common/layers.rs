@@ -80,7 +80,7 @@ pub fn check<M: Module>(
         assert_eq!(y.dims(), expected.shape, "{}: output {i}", c.name());
         same(&y.to_f64_vec().unwrap(), &expected.data, c, &format!("output {i}"));
         if let Some(sent) = sent {
-            total = total.add(&y.mul(tensor(sent)).unwrap().sum(..).unwrap()).unwrap();
+            total = total.add(y.mul(tensor(sent)).unwrap().sum(..).unwrap()).unwrap();
         }
     }
     let grads = total.backward().unwrap();
