@@ -94,6 +94,7 @@ fn tokens_a_second() -> Result<()> {
     let small = GptConfig { block_size: 1024, n_layer: 6, n_head: 6, n_embd: 384, ..tiny() };
     let time = quarters(&gpt(small)?, 2)?.map(|s| s * 1e3);
     println!("6 layers of 384: {time:.3?} ms a token in the quarters of 1024 tokens");
-    assert!(time[3] < 1.5 * time[0], "the cost of a token grows");
+    // 42 MB of weights, and at the end 19 MB of keys and values to be read: half as much again. To copy them would add twice that.
+    assert!(time[3] < 2.0 * time[0], "the cost of a token grows");
     set_num_threads(0)
 }

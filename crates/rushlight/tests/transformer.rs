@@ -210,6 +210,15 @@ fn padding_changes_nothing() -> Result<()> {
         assert_close(&a[i], &alone, 1e-12, "without the padding");
         assert_close(&b[i], &alone, 1e-12, "other padding");
     }
+    // Padding in front, which causal attention alone would see.
+    let front = Tensor::new([[true, true, false, false, false]])?;
+    let masks = DecoderMasks { tgt_key_padding_mask: Some(front.clone()), ..Default::default() };
+    let (x, memory) = (x.narrow(0, 0, 1)?, z.narrow(0, 0, 1)?);
+    let alone = decoder.forward(&x.narrow(1, 2, 3)?, &memory, &Default::default())?;
+    for noise in [0.5, -7.0] {
+        let y = decoder.forward(&x.masked_fill(&front.unsqueeze(2)?, noise)?, &memory, &masks)?;
+        assert_close(&y.narrow(1, 2, 3)?, &Naive::of(&alone), 1e-12, "without the padding in front");
+    }
     // Nothing but padding: finite all the same.
     let hidden = AttentionMasks { key_padding_mask: Some(Tensor::new([[true; 5], [false; 5]])?), ..Default::default() };
     let y = encoder.forward(&z, &hidden)?;

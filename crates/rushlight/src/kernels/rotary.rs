@@ -9,9 +9,9 @@
 //! also the gradient. Cost: four multiplications a pair; memory is read and written once.
 //! Source: Su et al. 2021, "RoFormer: Enhanced transformer with rotary position embedding".
 
-use crate::Float;
 use crate::kernels::parallel::{self, GRAIN};
 use crate::kernels::simd::dispatch;
+use crate::{Float, Real};
 
 /// The angles of each row: tables of `[places, pairs]`; row `r` has place `r / repeat % places`.
 #[derive(Clone, Copy)]
@@ -37,6 +37,7 @@ pub(crate) fn rotate<T: Float>(x: &[T], angles: Angles<T::Compute>, interleaved:
     assert!(repeat > 0 && x.len().is_multiple_of(n) && !cos.is_empty() && cos.len().is_multiple_of(pairs));
     let places = cos.len() / pairs;
     let rows = (GRAIN / n).max(1);
+    let sign = if back { -T::Compute::ONE } else { T::Compute::ONE };
     parallel::chunks(y, rows * n, |start, y| {
         let x = &x[start..][..y.len()];
         dispatch(
@@ -49,18 +50,19 @@ pub(crate) fn rotate<T: Float>(x: &[T], angles: Angles<T::Compute>, interleaved:
                         let (x, _) = x.as_chunks::<2>();
                         let (y, _) = y.as_chunks_mut::<2>();
                         for (((x, y), &c), &s) in x.iter().zip(y).zip(cos).zip(sin) {
-                            let s = if back { -s } else { s };
+                            let s = sign * s;
                             let (a, b) = (x[0].up(), x[1].up());
                             *y = [T::down(a * c - b * s), T::down(b * c + a * s)];
                         }
                     } else {
-                        let (xa, xb) = x.split_at(pairs);
+                        // A loop for each half: the compiler makes vectors of no loop that writes two slices.
+                        let (a, b) = x.split_at(pairs);
                         let (ya, yb) = y.split_at_mut(pairs);
-                        for i in 0..pairs {
-                            let (c, s) = (cos[i], if back { -sin[i] } else { sin[i] });
-                            let (a, b) = (xa[i].up(), xb[i].up());
-                            ya[i] = T::down(a * c - b * s);
-                            yb[i] = T::down(b * c + a * s);
+                        for ((((y, a), b), &c), &s) in ya.iter_mut().zip(a).zip(b).zip(cos).zip(sin) {
+                            *y = T::down(a.up() * c - b.up() * (sign * s));
+                        }
+                        for ((((y, a), b), &c), &s) in yb.iter_mut().zip(a).zip(b).zip(cos).zip(sin) {
+                            *y = T::down(b.up() * c + a.up() * (sign * s));
                         }
                     }
                 }
@@ -74,7 +76,7 @@ mod tests {
     use super::*;
     use crate::kernels::simd::{Level, force_level};
     use crate::random::Generator;
-    use crate::{Real, bf16, f16};
+    use crate::{bf16, f16};
 
     /// As complex numbers, in f64.
     fn naive(x: &[f64], angles: &[f64], pairs: usize, repeat: usize, interleaved: bool) -> Vec<f64> {
