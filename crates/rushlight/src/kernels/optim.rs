@@ -45,7 +45,7 @@ pub(crate) fn update<T: Float, const S: usize>(
 
 /// Elements that go through local arrays at a time. The compiler cannot know that the slices do not overlap, and would
 /// take one element after the other; of local arrays it knows.
-const LANES: usize = 64;
+const LANES: usize = 32;
 
 #[inline(always)]
 fn lanes<T: Float, const S: usize>(
