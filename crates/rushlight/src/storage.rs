@@ -216,16 +216,29 @@ pub struct Buffer<T> {
     _element: std::marker::PhantomData<T>,
 }
 
-impl<T: Element> Buffer<T> {
-    /// A buffer with arbitrary contents (`false` for bool), to be written in full by its maker.
-    pub fn try_scratch(len: usize, op: &'static str) -> Result<Buffer<T>> {
+impl<T> Buffer<T> {
+    fn recycled(len: usize, op: &'static str) -> Result<Buffer<T>> {
         let bytes = len.checked_mul(size_of::<T>()).filter(|&b| b <= isize::MAX as usize / 4);
         let refused = || Error::OutOfMemory { op, bytes: bytes.unwrap_or(usize::MAX) };
         let block = match bytes.ok_or_else(refused)? {
             0 => None,
             bytes => Some(take(bytes).ok_or_else(refused)?),
         };
-        let mut buffer = Buffer { block, len, _element: std::marker::PhantomData };
+        Ok(Buffer { block, len, _element: std::marker::PhantomData })
+    }
+}
+
+impl Buffer<u32> {
+    /// Room for indices, with arbitrary contents: u32 is no tensor's dtype.
+    pub(crate) fn try_indices(len: usize, op: &'static str) -> Result<Buffer<u32>> {
+        Buffer::recycled(len, op)
+    }
+}
+
+impl<T: Element> Buffer<T> {
+    /// A buffer with arbitrary contents (`false` for bool), to be written in full by its maker.
+    pub fn try_scratch(len: usize, op: &'static str) -> Result<Buffer<T>> {
+        let mut buffer = Buffer::recycled(len, op)?;
         if T::DTYPE == DType::Bool {
             // A recycled block may hold bytes that are no bool.
             if let Some(b) = &mut buffer.block {

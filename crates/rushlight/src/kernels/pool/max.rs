@@ -30,49 +30,70 @@ fn take<T: Float>(value: &mut T, index: &mut u32, place: u32, inputs: &[T]) {
     (*value, *index) = (best, at);
 }
 
-/// The maximum of each window, and its flat place within the plane. A window that covers no place gives −∞.
-pub(crate) fn max_forward<T: Float>(s: &PoolShape, x: &[T], out: &mut [T], index: &mut [u32]) {
+/// The maximum of each window, and its flat place within the plane if that is asked for. A window that covers no place
+/// gives −∞.
+pub(crate) fn max_forward<T: Float>(s: &PoolShape, x: &[T], out: &mut [T], index: Option<&mut [u32]>) {
     s.check(x.len(), out.len());
-    assert_eq!(index.len(), out.len());
+    assert!(index.as_ref().is_none_or(|index| index.len() == out.len()));
     assert!(s.in_size() < NOWHERE as usize);
-    let (width, size) = (s.output[2], s.in_size());
-    let passes = s.passes();
+    let (width, rows) = (s.output[2], s.rows_per_task());
     // Where an output's first place is if all are −∞.
-    let columns: Vec<u32> = s.spans(2).iter().map(|&(c, n)| if n == 0 { NOWHERE } else { c as u32 }).collect();
-    let below = Rows::of(s);
-    // Rows of 2×2 windows side by side, in the input wholly: what most networks pool with.
-    let squares_fit = s.kernel == [1, 2, 2] && s.stride == [1, 2, 2] && s.padding == [0; 3] && s.dilation == [1; 3];
-    let squares_fit = squares_fit && width >= 8 && 2 * width <= s.input[2];
-    let rows = s.rows_per_task();
-    parallel::chunks2((out, rows * width), (index, rows * width), |task, out, index| {
+    let columns = s.spans(2).iter().map(|&(c, n)| if n == 0 { NOWHERE } else { c as u32 }).collect();
+    let windows = Windows { s, x, passes: s.passes(), below: Rows::of(s), columns };
+    match index {
+        Some(index) => parallel::chunks2((out, rows * width), (index, rows * width), |task, out, index| {
+            windows.rows::<true>(task * rows, out, index);
+        }),
+        None => parallel::chunks(out, rows * width, |at, out| windows.rows::<false>(at / width, out, &mut [])),
+    }
+}
+
+struct Windows<'a, T> {
+    s: &'a PoolShape,
+    x: &'a [T],
+    passes: Vec<Pass>,
+    below: Rows,
+    columns: Vec<u32>,
+}
+
+impl<T: Float> Windows<'_, T> {
+    /// Output rows from row `first` on, and their places or nothing.
+    fn rows<const PLACED: bool>(&self, first: usize, out: &mut [T], index: &mut [u32]) {
+        let Windows { s, x, passes, below, columns } = self;
+        let (width, size) = (s.output[2], s.in_size());
+        // Rows of 2×2 windows side by side, in the input wholly: what most networks pool with.
+        let squares = s.kernel == [1, 2, 2] && s.stride == [1, 2, 2] && s.padding == [0; 3] && s.dilation == [1; 3];
+        let squares = squares && width >= 4 && 2 * width <= s.input[2];
+        let mut nowhere = vec![0; if PLACED { 0 } else { width }];
         dispatch(
             #[inline(always)]
             || {
-                for (r, (value, index)) in out.chunks_mut(width).zip(index.chunks_mut(width)).enumerate() {
-                    let (plane, d, h) = s.place(task * rows + r);
+                for (r, value) in out.chunks_mut(width).enumerate() {
+                    let (plane, d, h) = s.place(first + r);
+                    let index = if PLACED { &mut index[r * width..][..width] } else { &mut nowhere };
                     let plane = &x[plane * size..][..size];
                     let first = below.first_below(d, h).map_or(NOWHERE, |start| start as u32);
-                    if squares_fit && (below.depth[d].1, below.height[h].1) == (1, 2) {
+                    if squares && (below.depth[d].1, below.height[h].1) == (1, 2) {
                         let (top, bottom) = plane[first as usize..][..2 * s.input[2]].split_at(s.input[2]);
-                        if width >= 16 {
-                            squares::<T, 16>(top, bottom, value, index, first);
-                        } else {
-                            squares::<T, 8>(top, bottom, value, index, first);
+                        match width {
+                            16.. => squares_of::<T, 16, PLACED>(top, bottom, value, index, first),
+                            8.. => squares_of::<T, 8, PLACED>(top, bottom, value, index, first),
+                            _ => squares_of::<T, 4, PLACED>(top, bottom, value, index, first),
                         }
                         continue;
                     }
                     value.fill(T::down(T::Compute::NEG_INFINITY));
-                    index.iter_mut().zip(&columns).for_each(|(i, c)| *i = first.saturating_add(*c));
+                    index.iter_mut().zip(columns).for_each(|(i, c)| *i = first.saturating_add(*c));
                     below.each(
                         d,
                         h,
                         #[inline(always)]
-                        |start| row_below(s, &passes, &plane[start..][..s.input[2]], value, index, start as u32),
+                        |start| row_below(s, passes, &plane[start..][..s.input[2]], value, index, start as u32),
                     );
                 }
             },
         );
-    });
+    }
 }
 
 /// The outputs above an input row, which starts at `start`, take what their windows see of it.
@@ -94,7 +115,13 @@ fn row_below<T: Float>(s: &PoolShape, passes: &[Pass], row: &[T], value: &mut [T
 /// A row of 2×2 windows side by side, `N` at a time. What is left over at the end is done as the last `N`, some of
 /// them again, so that all are done in full vectors.
 #[inline(always)]
-fn squares<T: Float, const N: usize>(top: &[T], bottom: &[T], value: &mut [T], index: &mut [u32], place: u32) {
+fn squares_of<T: Float, const N: usize, const PLACED: bool>(
+    top: &[T],
+    bottom: &[T],
+    value: &mut [T],
+    index: &mut [u32],
+    place: u32,
+) {
     let n = value.len();
     let width = top.len() as u32;
     for i in (0..n).step_by(N) {
@@ -110,7 +137,9 @@ fn squares<T: Float, const N: usize>(top: &[T], bottom: &[T], value: &mut [T], i
             let (under, at_under) = (if win_d { d } else { c }, if win_d { place + 1 } else { place } + width);
             let win = wins(under, above);
             value[j] = if win { under } else { above };
-            index[j] = if win { at_under } else { at_above };
+            if PLACED {
+                index[j] = if win { at_under } else { at_above };
+            }
         }
     }
 }
@@ -183,11 +212,14 @@ mod tests {
         let x: Vec<T> = x.iter().map(|&v| T::from_f64(v)).collect();
         let n = s.planes * s.out_size();
         let (mut out, mut index) = (vec![T::default(); n], vec![7; n]);
-        max_forward(s, &x, &mut out, &mut index);
+        max_forward(s, &x, &mut out, Some(&mut index));
         let wide: Vec<f64> = x.iter().map(|v| v.to_f64()).collect();
         let (values, places) = naive(s, &wide);
         same(&out, &values, 0.0);
         assert_eq!(index, places, "{s:?}");
+        out.fill(T::from_f64(7.0));
+        max_forward(s, &x, &mut out, None);
+        same(&out, &values, 0.0);
 
         let dy: Vec<f64> = (0..n).map(|i| (i % 5) as f64 - 1.0).collect();
         let mut dx = vec![T::from_f64(9.0); x.len()];

@@ -70,7 +70,8 @@ pub fn cases() -> Vec<(PoolShape, Vec<f64>)> {
         let x = random(s.planes * s.in_size(), case as u64);
         cases.push((s, x));
     }
-    for (i, (height, width)) in [(6, 16), (5, 19), (4, 32), (7, 57), (2, 94)].into_iter().enumerate() {
+    for (i, (height, width)) in [(6, 16), (5, 19), (4, 32), (7, 57), (2, 94), (14, 14), (5, 8)].into_iter().enumerate()
+    {
         let input = [1 + i % 2, height, width];
         // With `ceil_mode` the last row or column may be half outside.
         let output = [input[0], height.div_ceil(2), if i == 3 { width.div_ceil(2) } else { width / 2 }];

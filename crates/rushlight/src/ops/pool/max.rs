@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use super::{PoolOptions, plan};
-use crate::autograd::record;
+use crate::autograd::{record, tracks};
 use crate::dtype::each_float;
-use crate::kernels::pool;
+use crate::kernels::pool::{self, PoolShape};
 use crate::storage::Buffer;
 use crate::{Error, Result, Shape, Tensor};
 
 /// Where in its input plane each output comes from, and the shapes of both sides.
 struct Places {
     op: &'static str,
-    index: Vec<u32>,
+    index: Buffer<u32>,
     planes: usize,
     /// Places of an input plane and of an output plane.
     sizes: [usize; 2],
@@ -49,7 +49,7 @@ impl Places {
     fn tensor(&self) -> Result<Tensor> {
         let mut out = Buffer::<i64>::try_scratch(self.index.len(), self.op)?;
         let signed = |i: u32| if (i as usize) < self.sizes[0] { i as i64 } else { -1 };
-        out.iter_mut().zip(&self.index).for_each(|(o, &i)| *o = signed(i));
+        out.iter_mut().zip(&*self.index).for_each(|(o, &i)| *o = signed(i));
         Ok(Tensor::from_buffer(out, self.y.clone()))
     }
 }
@@ -70,12 +70,12 @@ fn addressable(op: &'static str, input: [usize; 3]) -> Result<usize> {
     Ok(size)
 }
 
-/// Room for `n` indices, or an error where memory is refused.
-fn zeros(op: &'static str, n: usize) -> Result<Vec<u32>> {
-    let mut index = vec![];
-    index.try_reserve_exact(n).map_err(|_| Error::OutOfMemory { op, bytes: n.saturating_mul(size_of::<u32>()) })?;
-    index.resize(n, 0);
-    Ok(index)
+fn values(op: &'static str, x: &Tensor, s: &PoolShape, y: &Shape, index: Option<&mut [u32]>) -> Result<Tensor> {
+    let data = x.detach().packed()?;
+    each_float!(op, x.dtype(), T => {
+        let data = data.slice::<T>(op)?;
+        Tensor::build(op, y.clone(), |y: &mut [T]| pool::max_forward(s, data, y, index))
+    })
 }
 
 fn max_pool<const N: usize>(
@@ -83,15 +83,25 @@ fn max_pool<const N: usize>(
     x: &Tensor,
     kernel: [usize; N],
     options: PoolOptions<N>,
+) -> Result<Tensor> {
+    if tracks(&[x]) {
+        return Ok(max_pool_indexed(op, x, kernel, options)?.0);
+    }
+    let (s, y) = plan(op, x, kernel, options)?;
+    addressable(op, s.input)?;
+    values(op, x, &s, &y, None)
+}
+
+fn max_pool_indexed<const N: usize>(
+    op: &'static str,
+    x: &Tensor,
+    kernel: [usize; N],
+    options: PoolOptions<N>,
 ) -> Result<(Tensor, Arc<Places>)> {
     let (s, shape) = plan(op, x, kernel, options)?;
     let sizes = [addressable(op, s.input)?, s.output.iter().product()];
-    let mut index = zeros(op, shape.numel())?;
-    let data = x.detach().packed()?;
-    let y = each_float!(op, x.dtype(), T => {
-        let data = data.slice::<T>(op)?;
-        Tensor::build(op, shape.clone(), |y: &mut [T]| pool::max_forward(&s, data, y, &mut index))?
-    });
+    let mut index = Buffer::try_indices(shape.checked_numel(op)?, op)?;
+    let y = values(op, x, &s, &shape, Some(&mut index))?;
     recorded(x, y, Places { op, index, planes: s.planes, sizes, x: x.shape().clone(), y: shape })
 }
 
@@ -100,7 +110,7 @@ fn adaptive<const N: usize>(op: &'static str, x: &Tensor, output: [usize; N]) ->
     let (input, out3) = (super::last(input, 1), super::last(output, 1));
     let sizes = [addressable(op, input)?, out3.iter().product()];
     let shape: Shape = lead.iter().copied().chain(output).collect();
-    let mut index = zeros(op, shape.checked_numel(op)?)?;
+    let mut index = Buffer::try_indices(shape.checked_numel(op)?, op)?;
     let data = x.detach().packed()?;
     let planes = lead.numel();
     let y = each_float!(op, x.dtype(), T => {
@@ -126,7 +136,7 @@ macro_rules! methods {
             /// Errors: a window larger than the padded input; a padding of more than half the kernel; not a float
             /// dtype.
             pub fn $max(&self, kernel: [usize; $n], options: PoolOptions<$n>) -> Result<Tensor> {
-                Ok(max_pool(stringify!($max), self, kernel, options)?.0)
+                max_pool(stringify!($max), self, kernel, options)
             }
 
             #[doc = concat!("[`Tensor::", stringify!($max), "`] and where each largest lies, as a flat i64 index in its plane.")]
@@ -135,7 +145,7 @@ macro_rules! methods {
             ///
             #[doc = concat!("PyTorch: `F.", stringify!($max), "(return_indices=True)`.")]
             pub fn $with(&self, kernel: [usize; $n], options: PoolOptions<$n>) -> Result<(Tensor, Tensor)> {
-                let (y, places) = max_pool(stringify!($max), self, kernel, options)?;
+                let (y, places) = max_pool_indexed(stringify!($max), self, kernel, options)?;
                 Ok((y, places.tensor()?))
             }
 
