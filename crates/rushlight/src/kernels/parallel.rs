@@ -12,6 +12,7 @@ use std::sync::{Arc, RwLock, mpsc};
 
 use job::Job;
 
+use super::simd::prefetch;
 use crate::{Error, Result};
 
 /// Elements a thread should have to work on before a second thread is worth waking.
@@ -133,6 +134,17 @@ impl<'a, T> Shared<'a, T> {
         assert!(start <= self.len && len <= self.len - start);
         // SAFETY: within the slice, which is borrowed for `'a`; the caller sees to it that it is used alone.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
+    }
+
+    /// Where element `start` is, for `len` elements at most.
+    pub(crate) fn pointer(&self, start: usize, len: usize) -> *mut T {
+        assert!(start <= self.len && len <= self.len - start);
+        self.start.wrapping_add(start)
+    }
+
+    /// Brings `len` elements from `start` on near, to be written soon.
+    pub(crate) fn ask_for(&self, start: usize, len: usize) {
+        prefetch(self.start.wrapping_add(start), len);
     }
 }
 

@@ -105,6 +105,20 @@ macro_rules! dispatch_fused {
 
 pub(crate) use dispatch_fused;
 
+/// Asks for the cache lines of `len` elements from `start` on, to be read or written soon: what a processor does not
+/// foresee, such as short runs far apart. Nothing is read, so any address will do.
+#[inline(always)]
+pub(crate) fn prefetch<T>(start: *const T, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for i in (0..len).step_by(lanes::<T>()) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: SSE is part of x86-64, and the instruction never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(i).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (start, len);
+}
+
 /// Elements in a vector: 64 bytes, one register with AVX-512, two with AVX2, four with NEON.
 pub(crate) const fn lanes<C>() -> usize {
     64 / size_of::<C>()

@@ -126,15 +126,29 @@ fn tile<C: Real, const L: usize, const V: usize, const J: usize, const FUSED: bo
             }
         }
     }
-    for j in 0..J {
+    // Written out, for the sums to stay in registers.
+    macro_rules! put_rows {
+        ($($j:literal)*) => {
+            $(if $j < J && let Some(out) = out.as_chunks_mut::<L>().0.get_mut($j * V..($j + 1) * V) {
+                put(sum[$j], out, accumulate);
+            })*
+        };
+    }
+    put_rows!(0 1 2 3 4 5);
+}
+
+/// Writes a row of a tile, or adds it.
+#[inline(always)]
+fn put<C: Real, const L: usize, const V: usize>(sum: [[C; L]; V], out: &mut [[C; L]], accumulate: bool) {
+    let Some(out) = out.first_chunk_mut::<V>() else { return };
+    if accumulate {
         for i in 0..V {
-            if let Some(out) = out.get_mut((j * V + i) * L..).and_then(|out| out.first_chunk_mut::<L>()) {
-                let before = if accumulate { *out } else { [C::ZERO; L] };
-                for l in 0..L {
-                    out[l] = before[l] + sum[j][i][l];
-                }
+            for l in 0..L {
+                out[i][l] += sum[i][l];
             }
         }
+    } else {
+        *out = sum;
     }
 }
 

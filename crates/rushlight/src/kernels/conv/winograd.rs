@@ -7,26 +7,33 @@
 //!
 //! With many channels the products in the middle become 36 matrix products, one for each place of the transformed tile:
 //! `[tiles, channels read] · [channels read, channels made]`. The gradient of the weights is the same form read
-//! backwards: `dw = Gᵀ [ Σ over tiles (Bᵀ x B) ∘ (A dy Aᵀ) ] G`.
+//! backwards (`weight`).
 //!
-//! Inside, channels come last, so that a transform is a few additions of vectors over channels, whatever the tiles' size.
+//! Inside, channels come last, so that a transform is a few additions of vectors over channels, whatever the tiles' size,
+//! and transforms lie as the products want them (`tile`), which copy nothing. What is read and written next in the
+//! images, a short run in each channel, is asked for ahead.
 //! Results differ from the direct sum's by rounding, some 1e-6 of the largest of a tile, so f64 does not come here. An
 //! infinite or NaN input would reach the whole of its tile: where a result is not finite, the direct sum is asked.
 //!
 //! Source: Winograd 1980; Lavin & Gray 2016, F(4 × 4, 3 × 3).
 
 mod sides;
+mod slab;
+mod weight;
 
 use std::ops::Range;
 
-use sides::{Vector, both_sides, input_side, output_back, output_side, weight_back, weight_side};
+use sides::{Vector, both_sides, input_side, output_back, output_side, weight_side};
+
+use slab::Slab;
+pub(super) use weight::weight_grad;
 
 use super::ConvShape;
+use super::tile::{self, Operands, Step};
 use crate::Result;
-use crate::kernels::gemm::{Mat, MatMut, gemm_here};
 use crate::kernels::parallel::{self, Shared};
-use crate::kernels::simd::dispatch;
-use crate::kernels::turn::{Grid, turn};
+use crate::kernels::simd::{dispatch, max_vectors};
+use crate::kernels::turn::{Grid, turn_to};
 use crate::storage::Buffer;
 
 /// Outputs of a tile along a side, and inputs.
@@ -38,7 +45,7 @@ const LANES: usize = 16;
 /// Channels on either side from which on it is faster than the direct sum.
 const CHANNELS: usize = 16;
 /// Elements of the transformed inputs and outputs of a task: what stays in the L2 cache beside the weights.
-const TASK: usize = super::limit(1 << 18, 1 << 13);
+const TASK: usize = super::limit(1 << 16, 1 << 13);
 
 /// Whether the convolution (and so its gradients) is one of those.
 pub(super) fn fits(s: &ConvShape) -> bool {
@@ -90,50 +97,55 @@ impl Pass {
 }
 
 /// Tiles in a task at least.
-const TILES: usize = super::limit(48, 3);
+const TILES: usize = super::limit(24, 3);
 
 /// Channels rounded up to whole vectors.
 fn padded(channels: usize) -> usize {
     channels.next_multiple_of(LANES)
 }
 
-/// Some rows of an image with the channels last and zeros around.
-struct Slab {
-    data: Buffer<f32>,
-    width: usize,
+/// How the transforms of some tiles lie: `[36, panels, tiles, wide]`, for panels of `wide` channels (the last may have
+/// fewer), and some room after each place, lest the 36 of a tile should share a set of the cache.
+#[derive(Clone, Copy)]
+struct Tiles {
+    count: usize,
     channels: usize,
+    wide: usize,
 }
 
-impl Slab {
-    fn new(rows: usize, width: usize, channels: usize) -> Result<Slab> {
-        let (whole, size) = (padded(channels), rows * width * padded(channels));
-        // The channels behind the last are never written.
-        let data =
-            if whole == channels { Buffer::try_scratch(size, "conv")? } else { Buffer::full(size, 0.0, "conv")? };
-        Ok(Slab { data, width, channels: whole })
+impl Tiles {
+    /// Whose channels are read one by one.
+    fn scalars(count: usize, channels: usize) -> Tiles {
+        Tiles { count, channels: padded(channels), wide: padded(channels) }
     }
 
-    /// Takes row `y` (beyond the image: zeros) of `channels` planes of `size` as row `row`, from column `left` on.
-    fn take(&mut self, row: usize, planes: &[f32], size: [usize; 2], channels: usize, y: Option<usize>, left: usize) {
-        let to = &mut self.data[row * self.width * self.channels..][..self.width * self.channels];
-        let Some(y) = y.filter(|&y| y < size[0]) else {
-            to.fill(0.0);
-            return;
-        };
-        let (before, rest) = to.split_at_mut(left * self.channels);
-        let (inside, after) = rest.split_at_mut(size[1] * self.channels);
-        before.fill(0.0);
-        after.fill(0.0);
-        let from = Grid { data: &planes[y * size[1]..], row: size[0] * size[1] };
-        turn(from, Grid { data: inside, row: self.channels }, channels, size[1]);
+    /// Whose channels are the vectors of a product.
+    fn vectors(count: usize, channels: usize) -> Tiles {
+        Tiles { count, channels: padded(channels), wide: max_vectors() * LANES }
+    }
+
+    /// Elements of a place.
+    fn place(&self) -> usize {
+        self.count * self.channels + LANES
+    }
+
+    fn at(&self, tile: usize, channel: usize) -> usize {
+        let first = channel / self.wide * self.wide;
+        let wide = self.wide.min(self.channels - first);
+        first * self.count + tile * wide + channel - first
+    }
+
+    /// Of each panel, the first channel and how many.
+    fn panels(self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.channels).step_by(self.wide).map(move |first| (first, self.wide.min(self.channels - first)))
     }
 }
 
-/// The tiles of some rows, transformed: `[36, tiles, channels]`, from squares of `N` places that are `OUT` apart.
-fn transformed<const N: usize>(
+/// Transforms a row of tiles, whose squares of `N` places lie `OUT` apart in the slab, to the tiles from `first` on.
+fn transform<const N: usize>(
     out: &mut [f32],
-    (row, tiles): (usize, usize),
-    across: usize,
+    tiles: Tiles,
+    first: usize,
     slab: &Slab,
     side: impl Fn(&[Vector; N], &mut [Vector; IN]) + Copy,
 ) {
@@ -141,12 +153,11 @@ fn transformed<const N: usize>(
     dispatch(
         #[inline(always)]
         || {
-            for t in 0..across {
+            for t in 0..(width - (N - OUT)) / OUT {
                 for c in (0..*channels).step_by(LANES) {
                     let from = &data[t * OUT * channels + c..];
-                    let to = &mut out[(row * across + t) * channels + c..];
-                    let place = tiles * channels;
-                    both_sides(from, [width * channels, *channels], to, [IN * place, place], side);
+                    let to = &mut out[tiles.at(first + t, c)..];
+                    both_sides(from, [width * channels, *channels], to, [IN * tiles.place(), tiles.place()], side);
                 }
             }
         },
@@ -154,131 +165,149 @@ fn transformed<const N: usize>(
 }
 
 impl Pass {
-    /// `Bᵀ x B` of the tiles of `rows` of a group, `[36, tiles, read]`.
-    fn inputs(&self, src: &[f32], group: usize, rows: Range<usize>, slab: &mut Slab, out: &mut [f32]) {
+    /// `Bᵀ x B` of the tiles of `rows` of a group.
+    fn inputs(&self, src: &[f32], group: usize, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
         let ([across, _], plane) = (self.tiles(), self.from[0] * self.from[1]);
+        let tiles = Tiles::scalars(rows.len() * across, self.read);
+        let mut slab = Slab::new(IN, across * OUT + IN - OUT, self.read)?;
+        let planes = |sample: usize| &src[(sample * self.groups + group) * self.read * plane..][..self.read * plane];
+        let above = |y: usize| y.checked_sub(self.padding[0]);
         for (i, row) in rows.clone().enumerate() {
             let (sample, first) = self.place(row);
-            let planes = &src[(sample * self.groups + group) * self.read * plane..][..self.read * plane];
-            for r in 0..IN {
-                slab.take(r, planes, self.from, self.read, (first + r).checked_sub(self.padding[0]), self.padding[1]);
+            // Below another row of the same sample, the first two rows are its last.
+            let known = if i > 0 && first > 0 { IN - OUT } else { 0 };
+            slab.keep_last(known);
+            for r in known..IN {
+                slab.take(r, planes(sample), self.from, self.read, above(first + r), self.padding[1]);
             }
-            transformed::<IN>(out, (i, rows.len() * across), across, slab, input_side);
+            if row + 1 < rows.end {
+                let (sample, first) = self.place(row + 1);
+                let fresh = above(first + if first > 0 { IN - OUT } else { 0 }).unwrap_or(0)..first + IN;
+                slab::ask_for(planes(sample), self.from, self.read, fresh);
+            }
+            transform::<IN>(out, tiles, i * across, &slab, input_side);
         }
+        Ok(())
     }
 
-    /// `A dy Aᵀ` of the tiles of `rows` of a group, `[36, tiles, made]`.
-    fn outputs(&self, dy: &[f32], group: usize, rows: Range<usize>, slab: &mut Slab, out: &mut [f32]) {
+    /// `A dy Aᵀ` of the tiles of `rows` of a group.
+    fn outputs(&self, dy: &[f32], group: usize, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
         let ([across, _], plane) = (self.tiles(), self.to[0] * self.to[1]);
+        let tiles = Tiles::vectors(rows.len() * across, self.made);
+        let mut slab = Slab::new(OUT, across * OUT, self.made)?;
+        let planes = |sample: usize| &dy[(sample * self.groups + group) * self.made * plane..][..self.made * plane];
         for (i, row) in rows.clone().enumerate() {
             let (sample, first) = self.place(row);
-            let planes = &dy[(sample * self.groups + group) * self.made * plane..][..self.made * plane];
             for r in 0..OUT {
-                slab.take(r, planes, self.to, self.made, Some(first + r), 0);
+                slab.take(r, planes(sample), self.to, self.made, Some(first + r), 0);
             }
-            transformed::<OUT>(out, (i, rows.len() * across), across, slab, output_back);
+            if row + 1 < rows.end {
+                let (sample, first) = self.place(row + 1);
+                slab::ask_for(planes(sample), self.to, self.made, first..first + OUT);
+            }
+            transform::<OUT>(out, tiles, i * across, &slab, output_back);
         }
-    }
-
-    fn input_slab(&self) -> Result<Slab> {
-        Slab::new(IN, self.tiles()[0] * OUT + 2, self.read)
+        Ok(())
     }
 
     /// Writes the convolution to `dst`; whether all of it is finite.
     fn run(&self, src: &[f32], weights: &[f32], bias: Option<&[f32]>, dst: &mut [f32]) -> Result<bool> {
         let ([across, down], at_once) = (self.tiles(), self.rows_at_once());
-        let (read, made) = (padded(self.read), padded(self.made));
         let (tasks, out) = (down.div_ceil(at_once), Shared::new(dst));
+        let steps: Vec<Step> = (0..self.read).map(|r| Step { vector: r, scalar: r }).collect();
         let finite = parallel::map_chunks(self.groups * tasks, 1, |task| {
             let (group, first) = (task.start / tasks, task.start % tasks * at_once);
             let rows = first..(first + at_once).min(down);
-            let tiles = rows.len() * across;
-            let mut x = Buffer::try_scratch(PLACES * tiles * read, "conv")?;
-            self.inputs(src, group, rows.clone(), &mut self.input_slab()?, &mut x);
-            let mut y = Buffer::try_scratch(PLACES * tiles * made, "conv")?;
+            let count = rows.len() * across;
+            let (read, made) = (Tiles::scalars(count, self.read), Tiles::vectors(count, self.made));
+            let mut x = Buffer::try_scratch(PLACES * read.place(), "conv")?;
+            self.inputs(src, group, rows.clone(), &mut x)?;
+            let mut y = Buffer::try_scratch(PLACES * made.place(), "conv")?;
+            let weights = &weights[group * PLACES * self.read * made.channels..];
+            let at: Vec<usize> = (0..count).map(|t| t * read.channels).collect();
             for place in 0..PLACES {
-                let weights = &weights[group * self.read * PLACES * self.made..];
-                let u = Mat {
-                    data: weights,
-                    offset: place * self.made,
-                    rows: self.read,
-                    cols: self.made,
-                    row_stride: (PLACES * self.made) as isize,
-                    col_stride: 1,
-                };
-                let x = Mat { cols: self.read, ..Mat::row_major(&x[place * tiles * read..], tiles, read) };
-                let y = MatMut { cols: self.made, ..MatMut::row_major(&mut y[place * tiles * made..], tiles, made) };
-                gemm_here(y, x, u, false);
+                let scalars = &x[place * read.place()..][..count * read.channels];
+                for (first, wide) in made.panels() {
+                    let y = &mut y[place * made.place() + first * count..][..count * wide];
+                    let bias = bias.map(|b| &b[group * self.made..][..self.made]).filter(|_| place == ONES);
+                    if let Some(bias) = bias {
+                        spread(&bias[first..self.made.min(first + wide)], y, wide);
+                    }
+                    let vectors = &weights[(place * made.channels + first) * self.read..][..self.read * wide];
+                    let operands = Operands { vectors, unit: wide, bases: &[0], scalars, at: &at, steps: &steps };
+                    tile::sums(wide / LANES, &operands, y, bias.is_some());
+                }
             }
-            self.write(&y, group, rows, bias, &out)
+            self.write(&y, group, rows, &out)
         });
         Ok(finite.into_iter().collect::<Result<Vec<bool>>>()?.into_iter().all(|finite| finite))
     }
 
-    /// `Aᵀ m A` of the tiles `m` `[36, tiles, made]` of `rows` of a group; whether all of it is finite.
-    fn write(
-        &self,
-        m: &[f32],
-        group: usize,
-        rows: Range<usize>,
-        bias: Option<&[f32]>,
-        out: &Shared<f32>,
-    ) -> Result<bool> {
-        let ([across, _], made) = (self.tiles(), padded(self.made));
-        let ([height, width], tiles) = (self.to, rows.len() * across);
-        let mut slab = Buffer::<f32>::try_scratch(OUT * across * OUT * made, "conv")?;
-        let mut turned = Buffer::<f32>::try_scratch(self.made * across * OUT, "conv")?;
-        let mut finite = true;
+    /// `Aᵀ m A` of the tiles `m` of `rows` of a group; whether all of it is finite.
+    fn write(&self, m: &[f32], group: usize, rows: Range<usize>, out: &Shared<f32>) -> Result<bool> {
+        let ([across, _], [height, width]) = (self.tiles(), self.to);
+        let tiles = Tiles::vectors(rows.len() * across, self.made);
+        let (channels, place) = (tiles.channels, tiles.place());
+        // Rows follow each other without a gap, as in the output: what a row's last tile has too much is overwritten.
+        let mut slab = Buffer::<f32>::try_scratch((OUT * width + OUT) * channels, "conv")?;
+        let mut largest = 0;
         for (i, row) in rows.enumerate() {
+            let (sample, y) = self.place(row);
+            let len = OUT.min(height - y) * width;
+            let start = |c: usize| (((sample * self.groups + group) * self.made + c) * height + y) * width;
+            (0..self.made).for_each(|c| out.ask_for(start(c), len));
             dispatch(
                 #[inline(always)]
                 || {
-                    for t in 0..across {
-                        for c in (0..made).step_by(LANES) {
-                            let at = (i * across + t) * made + c;
-                            let (place, y) = (tiles * made, &mut slab[t * OUT * made + c..]);
-                            both_sides(&m[at..], [IN * place, place], y, [across * OUT * made, made], output_side);
+                    for t in (0..across).rev() {
+                        for c in (0..channels).step_by(LANES) {
+                            let from = &m[tiles.at(i * across + t, c)..];
+                            let to = &mut slab[t * OUT * channels + c..];
+                            both_sides(from, [IN * place, place], to, [width * channels, channels], output_side);
                         }
                     }
                 },
             );
-            let (sample, first) = self.place(row);
-            for y in first..height.min(first + OUT) {
-                let from = Grid { data: &slab[(y - first) * across * OUT * made..], row: made };
-                turn(from, Grid { data: &mut turned[..], row: across * OUT }, width, self.made);
-                for (c, turned) in turned.chunks_exact(across * OUT).enumerate() {
-                    let channel = group * self.made + c;
-                    let start = ((sample * self.groups * self.made + channel) * height + y) * width;
-                    // SAFETY: each row of a channel is of one tile row, which one task has.
-                    let out = unsafe { out.at(start, width) };
-                    let bias = bias.map_or(0.0, |b| b[channel]);
-                    for (out, x) in out.iter_mut().zip(turned) {
-                        *out = x + bias;
-                        finite &= out.is_finite();
-                    }
-                }
-            }
+            largest = slab[..len * channels].iter().fold(largest, |most, x| most.max(x.to_bits() << 1));
+            let plane = height * width;
+            let to = Grid { data: out.pointer(start(0), (self.made - 1) * plane + len), row: plane };
+            // SAFETY: each row of a channel is of one tile row, which one task has.
+            unsafe { turn_to(Grid { data: &slab[..], row: channels }, to, len, self.made) };
         }
-        Ok(finite)
+        Ok(largest < f32::INFINITY.to_bits() << 1)
     }
 }
 
-/// The transformed weights, `[groups, read, 36, made]`. Forward they are `[made, read, 3, 3]`, for the gradient of the
-/// input `[read, made, 3, 3]` and turned round.
+/// The place that all outputs of a tile have once: what is added there is added to each of them.
+const ONES: usize = IN + 1;
+
+/// Writes `row`, and zeros behind it, to each row of `wide` elements.
+fn spread(row: &[f32], out: &mut [f32], wide: usize) {
+    for out in out.chunks_exact_mut(wide) {
+        out[..row.len()].copy_from_slice(row);
+        out[row.len()..].fill(0.0);
+    }
+}
+
+/// The transformed weights of each group, `[36, panels, read, wide]`. Forward they are `[made, read, 3, 3]`, for the
+/// gradient of the input `[read, made, 3, 3]` and turned round.
 fn weights(pass: &Pass, w: &[f32], transposed: bool) -> Result<Buffer<f32>> {
     let (read, made) = (pass.read, pass.made);
-    let mut out = Buffer::try_scratch(pass.groups * read * PLACES * made, "conv")?;
-    parallel::chunks(&mut out, PLACES * made, |at, out| {
-        let (group, r) = (at / (PLACES * made) / read, at / (PLACES * made) % read);
+    // Each channel read is a tile, so to speak, of which a place has no room behind it.
+    let tiles = Tiles::vectors(read, made);
+    let size = PLACES * read * tiles.channels;
+    let mut buffer = Buffer::try_scratch(pass.groups * size, "conv")?;
+    let out = Shared::new(&mut buffer);
+    parallel::run(pass.groups * read, |task| {
+        let (group, r) = (task / read, task % read);
         let w = &w[group * read * made * 9..][..read * made * 9];
         let (first, step) = if transposed { (r * made * 9, 9) } else { (r * 9, read * 9) };
         dispatch(
             #[inline(always)]
             || {
                 for c in (0..made).step_by(LANES) {
-                    let here = LANES.min(made - c);
                     let (mut taps, mut places) = ([[0.0; LANES]; 9], [[0.0; LANES]; PLACES]);
-                    for l in 0..here {
+                    for l in 0..LANES.min(made - c) {
                         for (tap, w) in w[first + (c + l) * step..][..9].iter().enumerate() {
                             taps[if transposed { 8 - tap } else { tap }][l] = *w;
                         }
@@ -286,13 +315,15 @@ fn weights(pass: &Pass, w: &[f32], transposed: bool) -> Result<Buffer<f32>> {
                     let (to, strides) = (places.as_flattened_mut(), [[3 * LANES, LANES], [IN * LANES, LANES]]);
                     both_sides(taps.as_flattened(), strides[0], to, strides[1], weight_side);
                     for (place, u) in places.iter().enumerate() {
-                        out[place * made + c..][..here].copy_from_slice(&u[..here]);
+                        let start = group * size + place * read * tiles.channels + tiles.at(r, c);
+                        // SAFETY: each channel read is one task's.
+                        unsafe { out.at(start, LANES) }.copy_from_slice(u);
                     }
                 }
             },
         );
     });
-    Ok(out)
+    Ok(buffer)
 }
 
 /// As [`super::forward`]; `false` where the direct sum is to be asked.
@@ -305,76 +336,4 @@ pub(super) fn forward(s: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>,
 pub(super) fn input_grad(s: &ConvShape, dy: &[f32], w: &[f32], dx: &mut [f32]) -> Result<bool> {
     let pass = Pass::transposed(s);
     pass.run(dy, &weights(&pass, w, true)?, None, dx)
-}
-
-/// Elements of the transformed tiles that are held at once: a part of the last-level cache.
-const HELD: usize = super::limit(1 << 21, 1 << 14);
-
-/// As [`super::weight_grad`]; `false` where the direct sum is to be asked.
-pub(super) fn weight_grad(s: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) -> Result<bool> {
-    let pass = Pass::forward(s);
-    let ([across, down], at_once) = (pass.tiles(), pass.rows_at_once());
-    let (read, made) = (pass.read, pass.made);
-    let (tiles, width) = (at_once * across, padded(read) + padded(made));
-    let tasks = (HELD / (PLACES * tiles * width)).clamp(2, down.div_ceil(at_once).max(2));
-    let mut held = Buffer::<f32>::try_scratch(tasks * PLACES * tiles * width, "conv")?;
-    let mut sums = Buffer::<f32>::try_scratch(PLACES * read * made, "conv")?;
-    for (group, dw) in dw.chunks_exact_mut(read * made * 9).enumerate() {
-        sums.fill(0.0);
-        for first in (0..down).step_by(tasks * at_once) {
-            let left = (down - first).div_ceil(at_once).min(tasks);
-            let held = &mut held[..left * PLACES * tiles * width];
-            let rows = |task: usize| first + task * at_once..(first + (task + 1) * at_once).min(down);
-            let outcomes = std::sync::Mutex::new(Ok(()));
-            parallel::chunks(held, PLACES * tiles * width, |at, held| {
-                let rows = rows(at / (PLACES * tiles * width));
-                let (to_x, to_y) = held.split_at_mut(PLACES * rows.len() * across * padded(read));
-                let slabs = pass.input_slab().and_then(|a| Ok((a, Slab::new(OUT, across * OUT, made)?)));
-                match slabs {
-                    Ok((mut a, mut b)) => {
-                        pass.inputs(x, group, rows.clone(), &mut a, to_x);
-                        pass.outputs(dy, group, rows, &mut b, to_y);
-                    }
-                    Err(e) => *outcomes.lock().unwrap_or_else(|e| e.into_inner()) = Err(e),
-                }
-            });
-            outcomes.into_inner().unwrap_or_else(|e| e.into_inner())?;
-            parallel::chunks(&mut sums, read * made, |at, sum| {
-                let place = at / (read * made);
-                for (task, held) in held.chunks_exact(PLACES * tiles * width).enumerate() {
-                    let tiles = rows(task).len() * across;
-                    let (x, y) = held.split_at(PLACES * tiles * padded(read));
-                    let [x, y] = [(x, read), (y, made)].map(|(data, channels)| {
-                        let width = padded(channels);
-                        Mat { cols: channels, ..Mat::row_major(&data[place * tiles * width..], tiles, width) }
-                    });
-                    gemm_here(MatMut::row_major(sum, read, made), x.t(), y, true);
-                }
-            });
-        }
-        // [36, read, made] back to [made, read, 3, 3]
-        parallel::chunks(dw, LANES * read * 9, |at, dw| {
-            let first = at / (read * 9);
-            dispatch(
-                #[inline(always)]
-                || {
-                    for r in 0..read {
-                        let here = dw.len() / (read * 9);
-                        let (mut taps, mut places) = ([[0.0; LANES]; 9], [[0.0; LANES]; PLACES]);
-                        for (place, u) in places.iter_mut().enumerate() {
-                            u[..here].copy_from_slice(&sums[(place * read + r) * made + first..][..here]);
-                        }
-                        let (to, strides) = (taps.as_flattened_mut(), [[IN * LANES, LANES], [3 * LANES, LANES]]);
-                        both_sides(places.as_flattened(), strides[0], to, strides[1], weight_back);
-                        for (tap, v) in taps.iter().enumerate() {
-                            for l in 0..here {
-                                dw[(l * read + r) * 9 + tap] = v[l];
-                            }
-                        }
-                    }
-                },
-            );
-        });
-    }
-    Ok(dw.iter().all(|w| w.is_finite()))
 }

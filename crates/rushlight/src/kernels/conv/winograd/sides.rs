@@ -2,7 +2,10 @@
 
 use super::{IN, LANES, OUT};
 
-pub(super) type Vector = [f32; LANES];
+/// Aligned, so that what is put aside between the passes lies in one cache line each.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Vector(pub [f32; LANES]);
 
 // The transforms of one side. They are loops over lanes, from arrays to arrays: so the compiler makes vectors of them.
 
@@ -10,13 +13,13 @@ pub(super) type Vector = [f32; LANES];
 #[inline(always)]
 pub(super) fn input_side(d: &[Vector; IN], out: &mut [Vector; IN]) {
     for l in 0..LANES {
-        let [a, b, c, d, e, f] = [d[0][l], d[1][l], d[2][l], d[3][l], d[4][l], d[5][l]];
-        out[0][l] = 4.0 * a - 5.0 * c + e;
-        out[1][l] = (d + e) - 4.0 * (b + c);
-        out[2][l] = 4.0 * (b - c) + (e - d);
-        out[3][l] = 2.0 * (d - b) + (e - c);
-        out[4][l] = 2.0 * (b - d) + (e - c);
-        out[5][l] = 4.0 * b - 5.0 * d + f;
+        let [a, b, c, d, e, f] = [d[0].0[l], d[1].0[l], d[2].0[l], d[3].0[l], d[4].0[l], d[5].0[l]];
+        out[0].0[l] = 4.0 * a - 5.0 * c + e;
+        out[1].0[l] = (d + e) - 4.0 * (b + c);
+        out[2].0[l] = 4.0 * (b - c) + (e - d);
+        out[3].0[l] = 2.0 * (d - b) + (e - c);
+        out[4].0[l] = 2.0 * (b - d) + (e - c);
+        out[5].0[l] = 4.0 * b - 5.0 * d + f;
     }
 }
 
@@ -24,11 +27,11 @@ pub(super) fn input_side(d: &[Vector; IN], out: &mut [Vector; IN]) {
 #[inline(always)]
 pub(super) fn output_side(m: &[Vector; IN], out: &mut [Vector; OUT]) {
     for l in 0..LANES {
-        let [a, b, c, d, e, f] = [m[0][l], m[1][l], m[2][l], m[3][l], m[4][l], m[5][l]];
-        out[0][l] = a + (b + c) + (d + e);
-        out[1][l] = (b - c) + 2.0 * (d - e);
-        out[2][l] = (b + c) + 4.0 * (d + e);
-        out[3][l] = (b - c) + 8.0 * (d - e) + f;
+        let [a, b, c, d, e, f] = [m[0].0[l], m[1].0[l], m[2].0[l], m[3].0[l], m[4].0[l], m[5].0[l]];
+        out[0].0[l] = a + (b + c) + (d + e);
+        out[1].0[l] = (b - c) + 2.0 * (d - e);
+        out[2].0[l] = (b + c) + 4.0 * (d + e);
+        out[3].0[l] = (b - c) + 8.0 * (d - e) + f;
     }
 }
 
@@ -36,13 +39,13 @@ pub(super) fn output_side(m: &[Vector; IN], out: &mut [Vector; OUT]) {
 #[inline(always)]
 pub(super) fn output_back(y: &[Vector; OUT], out: &mut [Vector; IN]) {
     for l in 0..LANES {
-        let [a, b, c, d] = [y[0][l], y[1][l], y[2][l], y[3][l]];
-        out[0][l] = a;
-        out[1][l] = (a + c) + (b + d);
-        out[2][l] = (a + c) - (b + d);
-        out[3][l] = (a + 4.0 * c) + (2.0 * b + 8.0 * d);
-        out[4][l] = (a + 4.0 * c) - (2.0 * b + 8.0 * d);
-        out[5][l] = d;
+        let [a, b, c, d] = [y[0].0[l], y[1].0[l], y[2].0[l], y[3].0[l]];
+        out[0].0[l] = a;
+        out[1].0[l] = (a + c) + (b + d);
+        out[2].0[l] = (a + c) - (b + d);
+        out[3].0[l] = (a + 4.0 * c) + (2.0 * b + 8.0 * d);
+        out[4].0[l] = (a + 4.0 * c) - (2.0 * b + 8.0 * d);
+        out[5].0[l] = d;
     }
 }
 
@@ -50,13 +53,13 @@ pub(super) fn output_back(y: &[Vector; OUT], out: &mut [Vector; IN]) {
 #[inline(always)]
 pub(super) fn weight_side(w: &[Vector; 3], out: &mut [Vector; IN]) {
     for l in 0..LANES {
-        let [a, b, c] = [w[0][l], w[1][l], w[2][l]];
-        out[0][l] = a * 0.25;
-        out[1][l] = (a + c + b) * (-1.0 / 6.0);
-        out[2][l] = (a + c - b) * (-1.0 / 6.0);
-        out[3][l] = (a + 4.0 * c + 2.0 * b) * (1.0 / 24.0);
-        out[4][l] = (a + 4.0 * c - 2.0 * b) * (1.0 / 24.0);
-        out[5][l] = c;
+        let [a, b, c] = [w[0].0[l], w[1].0[l], w[2].0[l]];
+        out[0].0[l] = a * 0.25;
+        out[1].0[l] = (a + c + b) * (-1.0 / 6.0);
+        out[2].0[l] = (a + c - b) * (-1.0 / 6.0);
+        out[3].0[l] = (a + 4.0 * c + 2.0 * b) * (1.0 / 24.0);
+        out[4].0[l] = (a + 4.0 * c - 2.0 * b) * (1.0 / 24.0);
+        out[5].0[l] = c;
     }
 }
 
@@ -64,10 +67,10 @@ pub(super) fn weight_side(w: &[Vector; 3], out: &mut [Vector; IN]) {
 #[inline(always)]
 pub(super) fn weight_back(u: &[Vector; IN], out: &mut [Vector; 3]) {
     for l in 0..LANES {
-        let [a, b, c, d, e, f] = [u[0][l], u[1][l], u[2][l], u[3][l], u[4][l], u[5][l]];
-        out[0][l] = a * 0.25 - (b + c) * (1.0 / 6.0) + (d + e) * (1.0 / 24.0);
-        out[1][l] = (c - b) * (1.0 / 6.0) + (d - e) * (1.0 / 12.0);
-        out[2][l] = (d + e) * (1.0 / 6.0) - (b + c) * (1.0 / 6.0) + f;
+        let [a, b, c, d, e, f] = [u[0].0[l], u[1].0[l], u[2].0[l], u[3].0[l], u[4].0[l], u[5].0[l]];
+        out[0].0[l] = a * 0.25 - (b + c) * (1.0 / 6.0) + (d + e) * (1.0 / 24.0);
+        out[1].0[l] = (c - b) * (1.0 / 6.0) + (d - e) * (1.0 / 12.0);
+        out[2].0[l] = (d + e) * (1.0 / 6.0) - (b + c) * (1.0 / 6.0) + f;
     }
 }
 
@@ -81,11 +84,11 @@ pub(super) fn both_sides<const N: usize, const M: usize>(
     [to_row, to_column]: [usize; 2],
     side: impl Fn(&[Vector; N], &mut [Vector; M]),
 ) {
-    let zero = [0.0; LANES];
+    let zero = Vector([0.0; LANES]);
     let (mut column, mut half, mut result) = ([zero; N], [[zero; N]; M], [zero; M]);
     for j in 0..N {
         for i in 0..N {
-            column[i].copy_from_slice(&from[i * from_row + j * from_column..][..LANES]);
+            column[i].0.copy_from_slice(&from[i * from_row + j * from_column..][..LANES]);
         }
         side(&column, &mut result);
         for i in 0..M {
@@ -95,7 +98,7 @@ pub(super) fn both_sides<const N: usize, const M: usize>(
     for i in 0..M {
         side(&half[i], &mut result);
         for j in 0..M {
-            to[i * to_row + j * to_column..][..LANES].copy_from_slice(&result[j]);
+            to[i * to_row + j * to_column..][..LANES].copy_from_slice(&result[j].0);
         }
     }
 }
