@@ -45,16 +45,55 @@ pub struct Table {
 pub fn read_table(path: impl AsRef<Path>, dialect: Dialect, header: bool) -> Result<Table> {
     let path = path.as_ref();
     let text = read_text(path)?;
+    read(path, &text, dialect, header, None)
+}
+
+/// Reads a table whose rows have `columns` fields, such as pairs of sentences or labelled text; at least one row.
+///
+/// ```
+/// use rushlight::data::csv::{Dialect, read_columns};
+///
+/// let path = std::env::temp_dir().join("rushlight-read-columns.tsv");
+/// std::fs::write(&path, "good night\tbuenas noches\nthank you\n")?;
+/// let error = read_columns(&path, Dialect::of(&path), false, 2).unwrap_err().to_string();
+/// assert!(error.ends_with("line 2: 1 field, where 2 are expected, with a tab between (at byte 25)"), "{error}");
+/// # std::fs::remove_file(path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Errors: those of [`read_table`]; a row with another number of fields, by its line; no rows.
+pub fn read_columns(path: impl AsRef<Path>, dialect: Dialect, header: bool, columns: usize) -> Result<Table> {
+    let path = path.as_ref();
+    let text = read_text(path)?;
+    let table = read(path, &text, dialect, header, Some(columns))?;
+    if table.is_empty() {
+        return Err(Error::format(
+            path,
+            text.len() as u64,
+            format!("empty, where rows of {columns} fields are expected"),
+        ));
+    }
+    Ok(table)
+}
+
+fn read(path: &Path, text: &str, dialect: Dialect, header: bool, columns: Option<usize>) -> Result<Table> {
     let mut builder = ReaderBuilder::new();
-    builder.has_headers(false);
+    builder.has_headers(false).flexible(columns.is_some());
     if dialect == Dialect::Tsv {
         builder.delimiter(b'\t').quoting(false);
     }
     let mut reader = builder.from_reader(text.as_bytes());
     let mut rows = vec![];
     let mut row = StringRecord::new();
-    while reader.read_record(&mut row).map_err(|e| refusal(path, &text, e))? {
-        let start = row.position().map(|p| start_of_row(&text, p));
+    while reader.read_record(&mut row).map_err(|e| refusal(path, text, e))? {
+        let start = row.position().map(|p| start_of_row(text, p));
+        if let Some(n) = columns.filter(|&n| n != row.len()) {
+            let (line, byte) = start.map_or((0, 0), |p| (p.line(), p.byte()));
+            let (s, between) = (if row.len() == 1 { "" } else { "s" }, dialect.separator());
+            let message =
+                format!("line {line}: {} field{s}, where {n} are expected, with a {between} between", row.len());
+            return Err(Error::format(path, byte, message));
+        }
         row.set_position(start);
         rows.push(row.clone());
     }
@@ -64,6 +103,21 @@ pub fn read_table(path: impl AsRef<Path>, dialect: Dialect, header: bool) -> Res
         false => None,
     };
     Ok(Table { path: path.to_path_buf(), header, rows })
+}
+
+impl Dialect {
+    /// By the file's name: `.csv`, also before `.gz`, is CSV, and all else TSV.
+    pub fn of(path: impl AsRef<Path>) -> Dialect {
+        let name = path.as_ref().to_string_lossy().to_lowercase();
+        if name.strip_suffix(".gz").unwrap_or(&name).ends_with(".csv") { Dialect::Csv } else { Dialect::Tsv }
+    }
+
+    fn separator(self) -> &'static str {
+        match self {
+            Dialect::Csv => "comma",
+            Dialect::Tsv => "tab",
+        }
+    }
 }
 
 impl Table {
@@ -236,6 +290,33 @@ mod tests {
             assert!(message.starts_with("line 4, column \"a\": \"x\": invalid digit"), "{message}");
         }
         assert_eq!(complaint(table(b"a\tb\n1\t\xff", Dialect::Tsv, true)).0, 6);
+    }
+
+    #[test]
+    fn pairs_are_held_to_two_fields() {
+        let pairs = |bytes: &[u8], dialect| {
+            let (_dir, path) = file_of("pairs", bytes);
+            read_columns(path, dialect, false, 2)
+        };
+        let t = pairs("a b\tc\n\nd\té\r\n".as_bytes(), Dialect::Tsv).unwrap();
+        assert_eq!((t.column(0).unwrap(), t.column(1).unwrap()), (vec!["a b", "d"], vec!["c", "é"]));
+        // The first line is wrong too, though the others would be by its measure.
+        for (bytes, offset, start) in [
+            (&b"no tab\na\tb\n"[..], 0, "line 1: 1 field, where 2 are expected, with a tab"),
+            (b"a\tb\n\nno tab", 5, "line 3: 1 field, where 2"),
+            (b"a\tb\r\na\tb\tc\r\n", 5, "line 2: 3 fields, where 2"),
+            (b"", 0, "empty"),
+            (b"\n\n", 2, "empty"),
+            (b"a\tb\nc\t\xff", 6, "line 2: byte 0xff is not UTF-8"),
+        ] {
+            let (at, message) = complaint(pairs(bytes, Dialect::Tsv));
+            assert_eq!(at, offset, "{message}");
+            assert!(message.starts_with(start), "{message}");
+        }
+        assert!(complaint(pairs(b"1,a\n0\tb\n", Dialect::Csv)).1.ends_with("with a comma between"));
+        assert!(complaint(pairs(b"\n", Dialect::Csv)).1.starts_with("empty"));
+        let names = ["a.csv", "A.CSV.gz", "a.tsv", "a.csv.tsv", "a"].map(Dialect::of);
+        assert_eq!(names.map(|d| d == Dialect::Csv), [true, true, false, false, false]);
     }
 
     #[test]

@@ -153,13 +153,16 @@ impl<D: Dataset + 'static, B: Send + 'static> DataLoader<D, B> {
         let n = self.dataset.len();
         match self.shuffle {
             None => (0..n).collect(),
-            Some(seed) => {
-                // Mixed before the epoch joins, so that epoch 1 of one seed is not epoch 0 of the next.
-                let order = Generator::new(mix(mix(seed) ^ epoch)).permutation(n);
-                order.into_iter().map(|i| i as usize).collect()
-            }
+            Some(seed) => epoch_generator(seed, epoch).permutation(n).into_iter().map(|i| i as usize).collect(),
         }
     }
+}
+
+/// The generator that puts epoch number `epoch` in order: from the seed and the number alone, so that a run resumes
+/// anywhere. The order of [`DataLoader::shuffle`] is its first [`Generator::permutation`].
+pub fn epoch_generator(seed: u64, epoch: u64) -> Generator {
+    // Mixed before the epoch joins, so that epoch 1 of one seed is not epoch 0 of the next.
+    Generator::new(mix(mix(seed) ^ epoch))
 }
 
 /// The finalizer of splitmix64: a one-to-one map in which every bit depends on all others.

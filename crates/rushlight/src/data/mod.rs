@@ -14,4 +14,4 @@ pub mod points;
 pub mod text;
 
 pub use dataset::{Dataset, TensorDataset, stack};
-pub use loader::{DataLoader, Epoch};
+pub use loader::{DataLoader, Epoch, epoch_generator};
