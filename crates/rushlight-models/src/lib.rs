@@ -3,6 +3,7 @@
 mod gpt;
 mod lenet;
 mod mlp;
+pub mod text;
 
 pub use gpt::{Block, CausalSelfAttention, FeedForward, Gpt, GptConfig};
 pub use lenet::LeNet;
