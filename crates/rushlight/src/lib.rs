@@ -50,8 +50,8 @@ pub use error::{Error, Result};
 pub use kernels::parallel::{num_threads, set_num_threads};
 pub use ops::loss;
 pub use ops::{
-    AttentionOptions, AvgPoolOptions, Causal, ConvOptions, ConvTransposeOptions, MatmulPrecision, PoolOptions, RotaryPairs,
-    einsum, with_matmul_precision,
+    AttentionOptions, AvgPoolOptions, Causal, ConvOptions, ConvTransposeOptions, MatmulPrecision, PoolOptions,
+    RotaryPairs, einsum, with_matmul_precision,
 };
 pub use shape::{Layout, Shape, Strides};
 pub use storage::memory;
