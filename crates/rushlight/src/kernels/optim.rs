@@ -25,74 +25,55 @@ pub(crate) fn update<T: Float, const S: usize>(
         .collect();
     parallel::chunks(&mut pieces, 1, |_, pieces| {
         for (param, grad, states) in pieces {
+            let mut states = states.iter_mut().map(|s| &mut **s);
+            let [a, b, c]: [&mut [T]; MOST] = std::array::from_fn(|_| states.next().unwrap_or_default());
             dispatch(
                 #[inline(always)]
-                || {
-                    let n = param.len();
-                    for at in (0..n).step_by(LANES) {
-                        let here = at..(at + LANES).min(n);
-                        let states: [&mut [T]; S] = states.each_mut().map(
-                            #[inline(always)]
-                            |s| &mut s[here.clone()],
-                        );
-                        lanes(&mut param[here.clone()], &grad[here], states, f);
-                    }
-                },
+                || sweep::<T, S>(param, grad, a, b, c, f),
             );
         }
     });
 }
 
-/// Elements that go through local arrays at a time. The compiler cannot know that the slices do not overlap, and would
-/// take one element after the other; of local arrays it knows.
-const LANES: usize = 32;
+/// The most states that an algorithm keeps.
+const MOST: usize = 3;
 
+/// Slices one by one, not an array of them: of parameters the compiler knows that they do not overlap, and takes whole
+/// vectors. Those from the `S`th on are empty.
 #[inline(always)]
-fn lanes<T: Float, const S: usize>(
+fn sweep<T: Float, const S: usize>(
     param: &mut [T],
     grad: &[T],
-    states: [&mut [T]; S],
+    a: &mut [T],
+    b: &mut [T],
+    c: &mut [T],
     f: impl Fn(T::Compute, T::Compute, [T::Compute; S]) -> (T::Compute, [T::Compute; S]),
 ) {
-    let zero = [T::Compute::ZERO; LANES];
-    let (mut p, mut g, mut s) = (zero, zero, [zero; S]);
-    load(&mut p, param);
-    load(&mut g, grad);
-    for k in 0..S {
-        load(&mut s[k], states[k]);
-    }
-    for i in 0..LANES {
+    let n = param.len();
+    let length = |k: usize| if k < S { n } else { 0 };
+    let (grad, a, b, c) = (&grad[..n], &mut a[..length(0)], &mut b[..length(1)], &mut c[..length(2)]);
+    for i in 0..n {
         let mut old = [T::Compute::ZERO; S];
-        for k in 0..S {
-            old[k] = s[k][i];
+        if S > 0 {
+            old[0] = a[i].up();
         }
-        let (new, states) = f(p[i], g[i], old);
-        p[i] = new;
-        for k in 0..S {
-            s[k][i] = states[k];
+        if S > 1 {
+            old[1] = b[i].up();
         }
-    }
-    store(&p, param);
-    for (s, to) in s.iter().zip(states) {
-        store(s, to);
-    }
-}
-
-// A whole block is a few moves; a part of one, of a length the compiler does not know, would be a call for each.
-
-#[inline(always)]
-fn load<T: Float>(to: &mut [T::Compute; LANES], from: &[T]) {
-    match <&[T; LANES]>::try_from(from) {
-        Ok(whole) => (0..LANES).for_each(|i| to[i] = whole[i].up()),
-        Err(_) => to.iter_mut().zip(from).for_each(|(t, f)| *t = f.up()),
-    }
-}
-
-#[inline(always)]
-fn store<T: Float>(from: &[T::Compute; LANES], to: &mut [T]) {
-    match <&mut [T; LANES]>::try_from(&mut *to) {
-        Ok(whole) => (0..LANES).for_each(|i| whole[i] = T::down(from[i])),
-        Err(_) => to.iter_mut().zip(from).for_each(|(t, f)| *t = T::down(*f)),
+        if S > 2 {
+            old[2] = c[i].up();
+        }
+        let (new, states) = f(param[i].up(), grad[i].up(), old);
+        param[i] = T::down(new);
+        if S > 0 {
+            a[i] = T::down(states[0]);
+        }
+        if S > 1 {
+            b[i] = T::down(states[1]);
+        }
+        if S > 2 {
+            c[i] = T::down(states[2]);
+        }
     }
 }
 
