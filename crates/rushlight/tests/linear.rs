@@ -42,11 +42,8 @@ fn its_gradients_are_right_once_and_twice() {
     for lead in LEADS {
         for (inner, out) in [(3, 2), (1, 1), (0, 2), (2, 0)] {
             let shape = [lead, &[inner]].concat();
-            let inputs = [
-                smooth(rng, &shape, -1.0, 1.0),
-                smooth(rng, &[out, inner], -1.0, 1.0),
-                smooth(rng, &[out], -1.0, 1.0),
-            ];
+            let inputs =
+                [smooth(rng, &shape, -1.0, 1.0), smooth(rng, &[out, inner], -1.0, 1.0), smooth(rng, &[out], -1.0, 1.0)];
             let name = format!("{shape:?} to {out}");
             for n in [2, 3] {
                 let f = |t: &[Tensor]| t[0].linear(&t[1], t.get(2));

@@ -27,13 +27,31 @@ pub(crate) fn sum2<T: Copy, U: Copy, C: Real>(x: &[T], y: &[U], f: impl Fn(T, U)
 /// `Σ f(x, y)` of several values at once.
 #[inline(always)]
 pub(crate) fn sums<T: Copy, U: Copy, C: Real, const N: usize>(x: &[T], y: &[U], f: impl Fn(T, U) -> [C; N]) -> [C; N] {
-    assert_eq!(x.len(), y.len());
+    sums3(
+        x,
+        y,
+        y,
+        #[inline(always)]
+        |x, y, _| f(x, y),
+    )
+}
+
+/// `Σ f(x, y, z)` of several values at once.
+#[inline(always)]
+pub(crate) fn sums3<T: Copy, U: Copy, V: Copy, C: Real, const N: usize>(
+    x: &[T],
+    y: &[U],
+    z: &[V],
+    f: impl Fn(T, U, V) -> [C; N],
+) -> [C; N] {
+    assert!(x.len() == y.len() && x.len() == z.len());
     let mut lanes = [[C::ZERO; LANES]; N];
     let (xs, x_rest) = x.as_chunks::<LANES>();
     let (ys, y_rest) = y.as_chunks::<LANES>();
-    for (x, y) in xs.iter().zip(ys) {
+    let (zs, z_rest) = z.as_chunks::<LANES>();
+    for ((x, y), z) in xs.iter().zip(ys).zip(zs) {
         for i in 0..LANES {
-            let values = f(x[i], y[i]);
+            let values = f(x[i], y[i], z[i]);
             for k in 0..N {
                 lanes[k][i] += values[k];
             }
@@ -52,8 +70,8 @@ pub(crate) fn sums<T: Copy, U: Copy, C: Real, const N: usize>(x: &[T], y: &[U], 
             *total = lanes[0];
         }
     }
-    for (&x, &y) in x_rest.iter().zip(y_rest) {
-        let values = f(x, y);
+    for ((&x, &y), &z) in x_rest.iter().zip(y_rest).zip(z_rest) {
+        let values = f(x, y, z);
         for k in 0..N {
             totals[k] += values[k];
         }

@@ -156,41 +156,31 @@ fn backward<T: Float, const CENTRE: bool>(
     let count = T::Compute::of(n as f64);
     // Few chunks of many rows, since each has sums of its own for dweight and dbias.
     let rows = (GRAIN / n.max(1)).max(stats.len().div_ceil(64)).max(1);
-    let sums_wanted = dweight.is_some() || dbias.is_some();
     let mut parts = vec![T::Compute::ZERO; stats.len().div_ceil(rows) * 2 * n];
+    let ones = weight.is_none().then(|| vec![T::from_f64(1.0); n]);
+    let weight = weight.or(ones.as_deref()).unwrap_or_default();
     parallel::chunks2((dx, rows * n), (&mut parts, 2 * n), |task, dx, parts| {
         let range = task * rows * n..task * rows * n + dx.len();
         let (dy, x, stats) = (&dy[range.clone()], &x[range], &stats[task * rows..]);
         let (dweight, dbias) = parts.split_at_mut(n);
-        let (mut g, mut normal) = (vec![T::Compute::ZERO; n], vec![T::Compute::ZERO; n]);
         dispatch(
             #[inline(always)]
             || {
                 let inputs = dy.chunks_exact(n).zip(x.chunks_exact(n)).zip(stats);
                 for (((dy, x), &[mean, rstd]), dx) in inputs.zip(dx.chunks_exact_mut(n)) {
-                    for (normal, x) in normal.iter_mut().zip(x) {
-                        *normal = (x.up() - mean) * rstd;
-                    }
-                    if sums_wanted {
-                        for (((dw, db), dy), normal) in dweight.iter_mut().zip(&mut *dbias).zip(dy).zip(&normal) {
-                            *dw += dy.up() * *normal;
-                            *db += dy.up();
-                        }
-                    }
-                    match weight {
-                        Some(w) => g.iter_mut().zip(dy).zip(w).for_each(|((g, dy), w)| *g = dy.up() * w.up()),
-                        None => g.iter_mut().zip(dy).for_each(|(g, dy)| *g = dy.up()),
-                    }
-                    let [sum, along] = lanes::sums(
-                        &g,
-                        &normal,
+                    let sums = lanes::sums3(
+                        dy,
+                        x,
+                        weight,
                         #[inline(always)]
-                        |g, normal| [g, g * normal],
+                        |dy, x, w| {
+                            let g = dy.up() * w.up();
+                            [g, g * ((x.up() - mean) * rstd)]
+                        },
                     );
-                    let (sum, along) = (if CENTRE { sum / count } else { T::Compute::ZERO }, along / count);
-                    for ((dx, g), normal) in dx.iter_mut().zip(&g).zip(&normal) {
-                        *dx = T::down(rstd * (*g - sum - *normal * along));
-                    }
+                    let [sum, along] = sums.map(|s| s / count);
+                    let sum = if CENTRE { sum } else { T::Compute::ZERO };
+                    row_backward((dy, x, weight), [mean, rstd], [sum, along], dx, dweight, dbias);
                 }
             },
         );
@@ -203,6 +193,27 @@ fn backward<T: Float, const CENTRE: bool>(
             total.iter_mut().zip(&part[at..]).for_each(|(total, part)| *total += *part);
         }
         out.iter_mut().zip(total).for_each(|(out, total)| *out = T::down(total));
+    }
+}
+
+/// `dx` of a row, given the means of `g` and `g ∘ x̂`, and what it adds to `dw` and `db`. A function of its own, since of
+/// parameters the compiler knows that they do not overlap.
+#[inline(always)]
+fn row_backward<T: Float>(
+    (dy, x, weight): (&[T], &[T], &[T]),
+    [mean, rstd]: Stats<T>,
+    [sum, along]: Stats<T>,
+    dx: &mut [T],
+    dweight: &mut [T::Compute],
+    dbias: &mut [T::Compute],
+) {
+    let n = dx.len();
+    let (dy, x, weight, dweight, dbias) = (&dy[..n], &x[..n], &weight[..n], &mut dweight[..n], &mut dbias[..n]);
+    for i in 0..n {
+        let (dy, normal) = (dy[i].up(), (x[i].up() - mean) * rstd);
+        dweight[i] += dy * normal;
+        dbias[i] += dy;
+        dx[i] = T::down(rstd * (dy * weight[i].up() - sum - normal * along));
     }
 }
 
