@@ -156,10 +156,12 @@ def _():
 # Steps of training.
 
 
-def training(model, optimizer, loss, x, y):
+def training(model, optimizer, loss, x, y, mixed=False):
     def step():
         optimizer.zero_grad()
-        loss(model(x), y).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            error = loss(model(x), y)
+        error.backward()
         optimizer.step()
 
     return step
@@ -230,18 +232,20 @@ class Gpt(nn.Module):
         return F.linear(self.norm(x), self.tokens.weight).flatten(0, 1)  # [B · T, vocabulary]
 
 
-def gpt(name, batch, places, vocabulary, layers, width, heads):
+def gpt(name, batch, places, vocabulary, layers, width, heads, mixed=False):
     @row(name)
     def _():
         model = Gpt(vocabulary, places, layers, width, heads)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
         x, y = torch.randint(0, vocabulary, (batch, places)), torch.randint(0, vocabulary, (batch * places,))
-        return training(model, optimizer, F.cross_entropy, x, y)
+        return training(model, optimizer, F.cross_entropy, x, y, mixed)
 
 
 gpt("gpt_char_train_step_B16_T256", 16, 256, 65, 6, 384, 6)
 gpt("gpt_124M_train_step_B4_T64", 4, 64, 50257, 12, 768, 12)
 gpt("gpt_124M_train_step_B4_T256", 4, 256, 50257, 12, 768, 12)
+gpt("gpt_char_bf16_train_step_B16_T256", 16, 256, 65, 6, 384, 6, mixed=True)
+gpt("gpt_124M_bf16_train_step_B4_T64", 4, 64, 50257, 12, 768, 12, mixed=True)
 
 # Attention.
 

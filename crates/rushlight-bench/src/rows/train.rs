@@ -1,9 +1,10 @@
 //! Whole steps of training: forward, loss, backward, update.
 
+use rushlight::MatmulPrecision::{self, Highest, Medium};
 use rushlight::loss::{self, Reduction};
 use rushlight::nn::{Layer, Linear, Relu, Sequential};
 use rushlight::optim::{AdamW, Optimizer, Sgd};
-use rushlight::{DType, Tensor};
+use rushlight::{DType, Tensor, with_matmul_precision};
 use rushlight_models::{Gpt, GptConfig, LeNet};
 
 use super::{Row, Work, randn};
@@ -14,14 +15,16 @@ pub fn rows() -> Vec<Row> {
     vec![
         lenet(),
         mlp(),
-        gpt("gpt_char_train_step_B16_T256", small, 16),
-        gpt("gpt_124M_train_step_B4_T64", gpt2(64), 4),
-        gpt("gpt_124M_train_step_B4_T256", gpt2(256), 4),
+        gpt("gpt_char_train_step_B16_T256", small.clone(), 16, Highest),
+        gpt("gpt_124M_train_step_B4_T64", gpt2(64), 4, Highest),
+        gpt("gpt_124M_train_step_B4_T256", gpt2(256), 4, Highest),
+        gpt("gpt_char_bf16_train_step_B16_T256", small, 16, Medium),
+        gpt("gpt_124M_bf16_train_step_B4_T64", gpt2(64), 4, Medium),
     ]
 }
 
-/// A GPT without dropout on a batch of random tokens as long as it has places, AdamW.
-fn gpt(name: &str, config: GptConfig, batch: usize) -> Row {
+/// A GPT without dropout on a batch of random tokens as long as it has places, AdamW. `Medium` is mixed precision.
+fn gpt(name: &str, config: GptConfig, batch: usize, precision: MatmulPrecision) -> Row {
     let (t, c, layers) = (config.block_size, config.n_embd, config.n_layer);
     // 6 for each parameter in a product and token, and attention's seven products over half of the pairs.
     let products = 12 * layers * c * c + config.vocab_size * c;
@@ -32,9 +35,10 @@ fn gpt(name: &str, config: GptConfig, batch: usize) -> Row {
         let x = Tensor::randint(0, config.vocab_size as i64, [batch, t])?;
         let y = Tensor::randint(0, config.vocab_size as i64, batch * t)?;
         Ok(Box::new(move || {
-            let logits = model.forward(&x)?.flatten(0, 1)?; // [B · T, vocab]
-            let grads = loss::cross_entropy(&logits, &y)?.backward()?;
-            drop(logits);
+            let grads = with_matmul_precision(precision, || {
+                let logits = model.forward(&x)?.flatten(0, 1)?; // [B · T, vocab]
+                loss::cross_entropy(&logits, &y)?.backward()
+            })?;
             optimizer.step(&mut model, &grads)
         }))
     });
