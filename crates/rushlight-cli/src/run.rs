@@ -42,6 +42,16 @@ pub enum Task {
     Points { set: String, count: usize, widths: Vec<usize> },
 }
 
+impl Task {
+    /// As `rushlight train` knows it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Task::Images { .. } => "images",
+            Task::Points { .. } => "points",
+        }
+    }
+}
+
 /// How far a training has come.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {

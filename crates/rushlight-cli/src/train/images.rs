@@ -6,7 +6,7 @@ use rushlight::nn::Module;
 use rushlight::no_grad;
 use rushlight_models::LeNet;
 
-use super::{Common, session};
+use super::{Common, classify};
 use crate::picture::{Picture, image_grid};
 use crate::run::{Config, Run, Task};
 use crate::{Outcome, data};
@@ -54,7 +54,7 @@ pub fn main(args: &Args) -> Outcome {
     };
     rushlight::random::manual_seed(run.config.seed);
     let mut model = LeNet::new(*height, *width, run.config.classes.len(), *dropout)?;
-    if session::fit(&run, &mut model, &set, resume)? {
+    if classify::fit(&run, &mut model, &set, resume)? {
         feature_maps(&run, &mut model, &set)?;
     }
     Ok(())

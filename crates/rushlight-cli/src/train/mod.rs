@@ -1,5 +1,6 @@
 //! `rushlight train …`
 
+mod classify;
 mod images;
 mod points;
 mod session;

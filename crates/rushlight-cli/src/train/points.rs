@@ -5,7 +5,7 @@ use rushlight::nn::{Layer, Module};
 use rushlight::{DType, Tensor, no_grad};
 use rushlight_models::Mlp;
 
-use super::{Common, session};
+use super::{Common, classify};
 use crate::picture::decision_boundary;
 use crate::run::{Config, Run, Task};
 use crate::{Outcome, data};
@@ -53,7 +53,7 @@ pub fn main(args: &Args) -> Outcome {
     let set = data::point_set(name, *count, run.config.seed)?;
     rushlight::random::manual_seed(run.config.seed);
     let mut model = Mlp::new(widths)?;
-    if session::fit(&run, &mut model, &set, resume)? {
+    if classify::fit(&run, &mut model, &set, resume)? {
         boundary(&run, &mut model, &set, name)?;
     }
     Ok(())

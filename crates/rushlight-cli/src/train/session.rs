@@ -1,21 +1,17 @@
-//! The training loop of a classifier: steps, progress bar, checkpoints, Ctrl-C, and the last table and pictures.
+//! The training loop, whatever is trained: steps, progress bar, checkpoints, Ctrl-C, and the curves at the end.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rushlight::Tensor;
-use rushlight::data::{DataLoader, TensorDataset};
-use rushlight::loss::nll_loss;
-use rushlight::nn::Layer;
+use rushlight::nn::Module;
 use rushlight::optim::flow::FlowRecorder;
 use rushlight::optim::{AdamW, Optimizer, Schedule};
 
-use crate::classifier::{self, Measured};
-use crate::data::Labelled;
+use crate::Outcome;
 use crate::picture::{self, Curves, GradientFlow};
 use crate::run::{Metric, Metrics, Progress, Run};
-use crate::{Outcome, train};
 
 /// Gradients are looked at this often, in steps.
 const FLOW_EVERY: u64 = 10;
@@ -33,11 +29,58 @@ fn catch_interrupt() {
     });
 }
 
-/// Trains `model` as the run's config says; `false` if Ctrl-C ended it early.
-pub fn fit(run: &Run, model: &mut impl Layer, set: &Labelled, resume: bool) -> Outcome<bool> {
+/// What the loop asks of a task.
+pub trait Training {
+    type Model: Module;
+
+    /// What is learned from and measured on, for the first lines.
+    fn summary(&self) -> String;
+
+    /// Batches of an epoch; of the first times the number of epochs is what the schedule goes by.
+    fn batches(&self, epoch: usize) -> usize;
+
+    /// The batches of an epoch from number `from` on. What they draw from the generator, or from the run's seed and the
+    /// epoch, comes again where a run is gone on with.
+    fn epoch(&self, epoch: usize, from: usize) -> Box<dyn Iterator<Item = rushlight::Result<Vec<Tensor>>> + '_>;
+
+    /// What the model makes of a batch.
+    fn score(&self, model: &Self::Model, batch: &[Tensor]) -> Outcome<Score>;
+
+    /// What it makes of the samples it does not learn from.
+    fn measure(&self, model: &mut Self::Model) -> Outcome<Test>;
+
+    fn optimizer(&self, lr: f64) -> Optimizer {
+        Optimizer::new(AdamW { lr, ..AdamW::default() })
+    }
+
+    fn schedule(&self, steps: usize) -> Schedule {
+        Schedule::one_cycle(steps)
+    }
+
+    /// The largest norm of all gradients together.
+    fn clip(&self) -> Option<f64> {
+        None
+    }
+}
+
+/// A batch: its mean loss, and how many of how many guesses are right.
+pub struct Score {
+    pub loss: Tensor,
+    pub right: u64,
+    pub seen: u64,
+}
+
+/// The mean loss, and the share that is right.
+pub struct Test {
+    pub loss: f64,
+    pub accuracy: f64,
+}
+
+/// Trains `model` as the run's config says; the seconds it took, or `None` if Ctrl-C ended it early.
+pub fn fit<T: Training>(run: &Run, task: &T, model: &mut T::Model, resume: bool) -> Outcome<Option<f64>> {
     catch_interrupt();
     let config = &run.config;
-    let mut optimizer = Optimizer::new(AdamW { lr: config.lr, ..AdamW::default() });
+    let mut optimizer = task.optimizer(config.lr);
     let mut place = Progress::default();
     if resume {
         place = run.load_checkpoint(model, &mut optimizer)?;
@@ -45,38 +88,30 @@ pub fn fit(run: &Run, model: &mut impl Layer, set: &Labelled, resume: bool) -> O
     } else {
         run.create(model, &optimizer)?;
     }
-    let loader = DataLoader::new(TensorDataset::new([set.train_x.clone(), set.train_y.clone()])?, config.batch)?
-        .shuffle(config.seed);
-    let schedule = Schedule::one_cycle(loader.len().saturating_mul(config.epochs));
+    let schedule = task.schedule(task.batches(0).saturating_mul(config.epochs));
     let mut flow = FlowRecorder::new();
     let mut metrics = run.metrics(place.metrics)?;
     let begin = Instant::now();
     let before = place.seconds;
     let mut saved = Instant::now();
     say!("{}", model.describe());
-    say!(
-        "{} parameters, {} training and {} test samples, {} threads",
-        model.num_parameters(),
-        set.train_x.dims()[0],
-        set.test_x.dims()[0],
-        rushlight::num_threads()
-    );
+    say!("{} parameters, {}, {} threads", model.num_parameters(), task.summary(), rushlight::num_threads());
     while place.epoch < config.epochs {
-        let bar = bar(loader.len(), place.epoch, config.epochs);
+        let bar = bar(task.batches(place.epoch), place.epoch, config.epochs);
         bar.set_position(place.batch as u64);
         model.train();
-        for batch in loader.epoch_from(place.epoch as u64, place.batch) {
-            let batch = batch?;
-            let (x, y) = (&shifted(&batch[0])?, &batch[1]);
+        for batch in task.epoch(place.epoch, place.batch) {
             let lr = config.lr * schedule.factor(place.step as usize);
             optimizer.set_lr(lr);
-            let output = model.forward(x)?;
-            let loss = nll_loss(&output, y)?;
+            let Score { loss, right, seen } = task.score(model, &batch?)?;
             let value = loss.item::<f64>()?;
             if !value.is_finite() {
                 return Err(diverged(run, &place, value).into());
             }
-            let grads = loss.backward()?;
+            let mut grads = loss.backward()?;
+            if let Some(most) = task.clip() {
+                grads.clip_norm(most)?;
+            }
             let look = place.step.is_multiple_of(FLOW_EVERY);
             if look {
                 flow.before(&*model);
@@ -85,10 +120,9 @@ pub fn fit(run: &Run, model: &mut impl Layer, set: &Labelled, resume: bool) -> O
             if look {
                 metrics.write(&Metric::Flow(flow.after(place.step, &*model, &grads)?))?;
             }
-            let n = y.numel() as u64;
-            place.right += classifier::count_right(&output, y)?;
-            place.loss_sum += value * n as f64;
-            place.seen += n;
+            place.right += right;
+            place.loss_sum += value * seen as f64;
+            place.seen += seen;
             metrics.write(&Metric::Step { step: place.step, loss: value, lr })?;
             place.step += 1;
             place.batch += 1;
@@ -100,42 +134,23 @@ pub fn fit(run: &Run, model: &mut impl Layer, set: &Labelled, resume: bool) -> O
                 run.save_checkpoint(model, &optimizer, &place)?;
                 bar.abandon();
                 let folder = run.folder.display();
-                say!(
-                    "stopped at step {}; go on with: rushlight train {} --resume {folder}",
-                    place.step,
-                    task_name(run)
-                );
-                return Ok(false);
+                let name = config.task.name();
+                say!("stopped at step {}; go on with: rushlight train {name} --resume {folder}", place.step);
+                return Ok(None);
             }
             if saved.elapsed() > CHECKPOINT_EVERY {
                 run.save_checkpoint(model, &optimizer, &place)?;
                 saved = Instant::now();
             }
         }
-        end_epoch(run, model, set, &mut metrics, &mut place, &bar)?;
+        end_epoch(run, task, model, &mut metrics, &mut place, &bar)?;
         place.seconds = before + begin.elapsed().as_secs_f64();
         run.save_checkpoint(model, &optimizer, &place)?;
         saved = Instant::now();
     }
     run.save_model(model)?;
-    report(run, model, set, place.seconds)?;
-    Ok(true)
-}
-
-/// A batch of images moved by at most one pixel, as another photographer would have framed them; points as they are.
-fn shifted(x: &Tensor) -> Outcome<Tensor> {
-    if x.rank() != 4 {
-        return Ok(x.clone());
-    }
-    let by = Tensor::randint(-1, 2, 2)?.to_vec::<i64>()?;
-    Ok(x.pad(&[(by[0], -by[0]), (by[1], -by[1])], 0.0)?)
-}
-
-fn task_name(run: &Run) -> &'static str {
-    match run.config.task {
-        crate::run::Task::Images { .. } => "images",
-        crate::run::Task::Points { .. } => "points",
-    }
+    draw(run)?;
+    Ok(Some(place.seconds))
 }
 
 fn diverged(run: &Run, place: &Progress, loss: f64) -> String {
@@ -147,15 +162,15 @@ fn diverged(run: &Run, place: &Progress, loss: f64) -> String {
 }
 
 /// Measures on the test set, writes the epoch's line, and starts the sums anew.
-fn end_epoch(
+fn end_epoch<T: Training>(
     run: &Run,
-    model: &mut impl Layer,
-    set: &Labelled,
+    task: &T,
+    model: &mut T::Model,
     metrics: &mut Metrics,
     place: &mut Progress,
     bar: &ProgressBar,
 ) -> Outcome {
-    let test = Measured::of(model, &set.test_x, &set.test_y, run.config.classes.len())?;
+    let test = task.measure(model)?;
     if !test.loss.is_finite() {
         return Err(diverged(run, place, test.loss).into());
     }
@@ -168,14 +183,14 @@ fn end_epoch(
         train_loss,
         train_accuracy,
         test_loss: test.loss,
-        test_accuracy: test.accuracy(),
+        test_accuracy: test.accuracy,
         seconds: place.seconds,
     })?;
     let line = format!(
         "loss {train_loss:.4}  accuracy {:.2}%  test loss {:.4}  accuracy {:.2}%",
         100.0 * train_accuracy,
         test.loss,
-        100.0 * test.accuracy()
+        100.0 * test.accuracy
     );
     if bar.is_hidden() {
         // Not a terminal: a log of plain lines.
@@ -208,11 +223,8 @@ fn show(bar: &ProgressBar, place: &Progress, begin: Instant) {
     ));
 }
 
-/// The table per class, and the pictures.
-fn report(run: &Run, model: &mut impl Layer, set: &Labelled, seconds: f64) -> Outcome {
-    let test = Measured::of(model, &set.test_x, &set.test_y, run.config.classes.len())?;
-    say!("\n{}", test.table(&run.config.classes));
-    say!("test accuracy {:.2}% after {seconds:.1} s", 100.0 * test.accuracy());
+/// The pictures of the run's history.
+fn draw(run: &Run) -> Outcome {
     let mut curves = Curves { x_name: "step".to_string(), ..Curves::default() };
     let mut flow = GradientFlow::default();
     for metric in run.read_metrics()? {
@@ -223,14 +235,11 @@ fn report(run: &Run, model: &mut impl Layer, set: &Labelled, seconds: f64) -> Ou
                 curves.train_accuracy.push((step as f64, train_accuracy));
                 curves.valid_accuracy.push((step as f64, test_accuracy));
             }
-            Metric::Flow(record) => train::session::add_flow(&mut flow, &record),
+            Metric::Flow(record) => add_flow(&mut flow, &record),
         }
     }
     picture::curves(run.path("curves"), "Loss and accuracy", &curves)?;
-    picture::confusion(run.path("confusion"), &run.config.classes, &test.confusion)?;
-    picture::gradient_flow(run.path("gradient_flow"), &flow)?;
-    say!("model, history and pictures are in {}", run.folder.display());
-    Ok(())
+    picture::gradient_flow(run.path("gradient_flow"), &flow)
 }
 
 /// One look at the gradients as one more column of the picture.
