@@ -26,7 +26,7 @@ pub struct Measured {
 
 impl Measured {
     /// Runs `model`, in evaluation mode, over all samples.
-    pub fn of(model: &mut impl Layer, x: &Tensor, y: &Tensor, classes: usize) -> Outcome<Measured> {
+    pub fn of(model: &mut (impl Layer + ?Sized), x: &Tensor, y: &Tensor, classes: usize) -> Outcome<Measured> {
         model.eval();
         let (n, mut loss, mut confusion) = (y.numel(), 0.0, vec![vec![0; classes]; classes]);
         for start in (0..n).step_by(BATCH) {

@@ -10,12 +10,16 @@ macro_rules! say {
 mod classifier;
 mod data;
 mod evaluate;
+mod generate;
+mod gpt;
 mod inspect;
 #[allow(dead_code)] // each command draws some of them
 mod picture;
 mod predict;
 mod run;
+mod sentiment;
 mod train;
+mod words;
 
 use std::process::ExitCode;
 
@@ -39,8 +43,10 @@ enum Command {
     Train(train::Command),
     /// Measure a trained run on its test data
     Eval(evaluate::Args),
-    /// Classify images (or points) with a trained run
+    /// Classify images, points or texts with a trained run
     Predict(predict::Args),
+    /// Write text with a run of train gpt
+    Generate(generate::Args),
     /// List what a tensor file holds
     Inspect(inspect::Args),
 }
@@ -50,6 +56,7 @@ fn main() -> ExitCode {
         Command::Train(command) => train::main(command),
         Command::Eval(args) => evaluate::main(&args),
         Command::Predict(args) => predict::main(&args),
+        Command::Generate(args) => generate::main(&args),
         Command::Inspect(args) => inspect::main(&args),
     };
     match result {

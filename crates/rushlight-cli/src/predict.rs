@@ -1,4 +1,4 @@
-//! `rushlight predict RUN IMAGE…`: the distribution over the classes for PNG or IDX images, or `x,y` points.
+//! `rushlight predict RUN INPUT…`: the distribution over the classes for PNG or IDX images, `x,y` points, or texts.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 use rushlight::data::idx;
 use rushlight::nn::{Layer, Module};
 use rushlight::{DType, Tensor, no_grad};
-use rushlight_models::{LeNet, Mlp};
+use rushlight_models::{LeNet, Mlp, TextClassifier};
 
-use crate::Outcome;
 use crate::run::{Run, Task};
+use crate::{Outcome, sentiment, words};
 
 #[derive(clap::Args)]
 pub struct Args {
     /// The run folder
     run: PathBuf,
-    /// PNG files, IDX files of images, or, for a run of `train points`, points as `x,y` in the unit square
-    #[arg(required = true, value_name = "IMAGE")]
+    /// PNG files, IDX files of images; for a run of `train points`, points as `x,y` in the unit square; of `train
+    /// sentiment`, texts
+    #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<String>,
     /// Images of an IDX file to show
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -25,12 +26,16 @@ pub struct Args {
     /// Take dark for light, as for black figures on white paper
     #[arg(long)]
     invert: bool,
+    /// Where to draw which words of the texts counted [default: RUN/words.html]
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// The network of a run, its weights loaded.
 pub enum Network {
     Images(LeNet),
     Points(Mlp),
+    Text(Box<dyn TextClassifier>),
 }
 
 impl Network {
@@ -47,6 +52,11 @@ impl Network {
                 run.load_model(&mut model)?;
                 Network::Points(model)
             }
+            Task::Gpt { .. } => {
+                let folder = run.folder.display();
+                return Err(format!("{folder} writes text: rushlight generate {folder} --prompt \"…\"").into());
+            }
+            Task::Sentiment { .. } => Network::Text(sentiment::load(run)?),
         })
     }
 
@@ -54,17 +64,21 @@ impl Network {
         Ok(no_grad(|| match self {
             Network::Images(model) => model.forward(x),
             Network::Points(model) => model.forward(x),
+            Network::Text(model) => model.forward(x),
         })?)
     }
 }
 
 pub fn main(args: &Args) -> Outcome {
     let run = Run::open(&args.run)?;
+    if matches!(run.config.task, Task::Sentiment { .. }) {
+        return words::predict(&run, &args.inputs, args.html.as_deref());
+    }
     let network = Network::load(&run)?;
     for input in &args.inputs {
         let samples = match &run.config.task {
             Task::Images { height, width, .. } => images(Path::new(input), (*height, *width), args)?,
-            Task::Points { .. } => vec![(input.clone(), point(input)?)],
+            _ => vec![(input.clone(), point(input)?)],
         };
         for (name, x) in samples {
             let p = network.forward(&x)?.exp()?.to_vec::<f32>()?;

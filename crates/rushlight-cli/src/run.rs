@@ -3,6 +3,7 @@
 //! ```text
 //! RUN/config.json              how to train it again
 //! RUN/metrics.jsonl            one line a step, an epoch, a look at the gradients
+//! RUN/tokenizer.json           how text becomes tokens, where it learns from text
 //! RUN/model.safetensors        the trained network
 //! RUN/checkpoint.safetensors   all that --resume needs: network, optimizer, generator, place
 //! RUN/*.svg, *.png             pictures
@@ -18,6 +19,8 @@ use rushlight::io::{load_safetensors, save_safetensors, write_atomic};
 use rushlight::nn::{Module, StateDict};
 use rushlight::optim::Optimizer;
 use rushlight::random;
+use rushlight_models::GptConfig;
+use rushlight_models::text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
@@ -40,6 +43,28 @@ pub struct Config {
 pub enum Task {
     Images { data: PathBuf, height: usize, width: usize, dropout: f64 },
     Points { set: String, count: usize, widths: Vec<usize> },
+    Gpt { data: PathBuf, config: GptConfig, steps: usize },
+    Sentiment { data: PathBuf, test: Option<PathBuf>, model: TextModel, sizes: TextSizes },
+}
+
+/// How a text is classified.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum TextModel {
+    /// Convolutions over 3, 4 and 5 words, the largest over time
+    Cnn,
+    /// Attention of the words to each other
+    Attention,
+}
+
+/// The sizes of a text classifier.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TextSizes {
+    pub vocab: usize,
+    /// Tokens of a text that are read.
+    pub length: usize,
+    pub width: usize,
+    pub dropout: f64,
 }
 
 impl Task {
@@ -48,6 +73,17 @@ impl Task {
         match self {
             Task::Images { .. } => "images",
             Task::Points { .. } => "points",
+            Task::Gpt { .. } => "gpt",
+            Task::Sentiment { .. } => "sentiment",
+        }
+    }
+
+    /// The tokens it knows, where it is of text.
+    fn vocab(&self) -> Option<usize> {
+        match self {
+            Task::Gpt { config, .. } => Some(config.vocab_size),
+            Task::Sentiment { sizes, .. } => Some(sizes.vocab),
+            Task::Images { .. } | Task::Points { .. } => None,
         }
     }
 }
@@ -90,6 +126,18 @@ impl Config {
                 return Err(format!("{file}images of {height} x {width}: expected at most 4096 x 4096").into());
             }
             Task::Images { .. } => {}
+            Task::Gpt { config: c, steps, .. } => {
+                within("steps", *steps, 1, usize::MAX)?;
+                within("vocab_size", c.vocab_size, 1, 1 << 20)?;
+                within("block_size", c.block_size, 1, 1 << 20)?;
+                within("n_layer", c.n_layer, 1, 1 << 10)?;
+                within("n_embd", c.n_embd, 1, 1 << 15)?;
+            }
+            Task::Sentiment { sizes, .. } => {
+                within("vocab", sizes.vocab, 1, 1 << 20)?;
+                within("length", sizes.length, 1, 1 << 14)?;
+                within("width", sizes.width, 1, 1 << 12)?;
+            }
             Task::Points { set, count, widths } => {
                 set.parse::<PointSet>().map_err(|e| format!("{prefix}set: {e}"))?;
                 within("points", *count, 2, 10_000_000)?;
@@ -109,6 +157,7 @@ impl Config {
 pub struct Run {
     pub folder: PathBuf,
     pub config: Config,
+    tokenizer: Option<Tokenizer>,
 }
 
 impl Run {
@@ -121,7 +170,17 @@ impl Run {
                 format!("{f} holds a run already; go on with --resume {f}, or name another folder with --out").into()
             );
         }
-        Ok(Run { folder: folder.to_path_buf(), config })
+        Ok(Run { folder: folder.to_path_buf(), config, tokenizer: None })
+    }
+
+    /// A run to be made whose tokens are those of `tokenizer`, which it keeps.
+    pub fn with_tokenizer(self, tokenizer: Tokenizer) -> Run {
+        Run { tokenizer: Some(tokenizer), ..self }
+    }
+
+    /// What made text tokens in training.
+    pub fn tokenizer(&self) -> Outcome<&Tokenizer> {
+        self.tokenizer.as_ref().ok_or_else(|| format!("{} is no run of text", self.folder.display()).into())
     }
 
     /// Makes the folder of a new run: a checkpoint of its start, so that it can be gone on with from here on, then
@@ -131,11 +190,15 @@ impl Run {
         let there = self.folder.exists();
         std::fs::create_dir_all(&self.folder).map_err(|e| format!("{}: {e}", self.folder.display()))?;
         let path = self.path("config.json");
-        let made = self.save_checkpoint(model, optimizer, &Progress::default()).and_then(|()| {
+        let tokens = self.tokenizer.as_ref().map_or(Ok(()), |t| Ok(t.save(self.path("tokenizer.json"))?));
+        let made = tokens.and_then(|()| self.save_checkpoint(model, optimizer, &Progress::default())).and_then(|()| {
             Ok(write_atomic(&path, |f| writeln!(f, "{text}").map_err(|e| rushlight::Error::io(&path, e)))?)
         });
         if made.is_err() {
             let _ = std::fs::remove_file(self.path("checkpoint.safetensors"));
+            if self.tokenizer.is_some() {
+                let _ = std::fs::remove_file(self.path("tokenizer.json"));
+            }
             if !there {
                 let _ = std::fs::remove_dir(&self.folder);
             }
@@ -151,7 +214,16 @@ impl Run {
         let config: Config =
             serde_json::from_reader(BufReader::new(file)).map_err(|e| format!("{}: {e}", path.display()))?;
         config.check(&format!("{}: ", path.display()))?;
-        Ok(Run { folder: folder.to_path_buf(), config })
+        let tokenizer = match config.task.vocab() {
+            Some(vocab) => {
+                let path = folder.join("tokenizer.json");
+                let tokenizer = Tokenizer::load(&path)?;
+                tokenizer.check_vocab_size(vocab).map_err(|e| format!("{}: {e}", path.display()))?;
+                Some(tokenizer)
+            }
+            None => None,
+        };
+        Ok(Run { folder: folder.to_path_buf(), config, tokenizer })
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

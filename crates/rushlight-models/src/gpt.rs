@@ -7,7 +7,7 @@ use rushlight::nn::{AttentionCache, Dropout, Embedding, KvCache, Layer, LayerNor
 use rushlight::{AttentionOptions, Causal, DType, Error, Result, Tensor, no_grad};
 
 /// The sizes of a [`Gpt`].
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct GptConfig {
     /// Tokens in the vocabulary.
     pub vocab_size: usize,

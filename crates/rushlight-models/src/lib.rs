@@ -4,7 +4,9 @@ mod gpt;
 mod lenet;
 mod mlp;
 pub mod text;
+mod text_classifier;
 
 pub use gpt::{Block, CausalSelfAttention, FeedForward, Gpt, GptConfig};
 pub use lenet::LeNet;
 pub use mlp::Mlp;
+pub use text_classifier::{TextAttention, TextClassifier, TextCnn};

@@ -15,6 +15,7 @@ use crate::{Outcome, picture};
 struct Classify<'a, M> {
     set: &'a Labelled,
     loader: DataLoader<TensorDataset, Vec<Tensor>>,
+    vary: fn(&Tensor) -> Outcome<Tensor>,
     model: std::marker::PhantomData<M>,
 }
 
@@ -34,7 +35,7 @@ impl<M: Layer> Training for Classify<'_, M> {
     }
 
     fn score(&self, model: &M, batch: &[Tensor]) -> Outcome<Score> {
-        let (x, y) = (&shifted(&batch[0])?, &batch[1]);
+        let (x, y) = (&(self.vary)(&batch[0])?, &batch[1]);
         let output = model.forward(x)?;
         Ok(Score { loss: nll_loss(&output, y)?, right: classifier::count_right(&output, y)?, seen: y.numel() as u64 })
     }
@@ -46,11 +47,18 @@ impl<M: Layer> Training for Classify<'_, M> {
     }
 }
 
-/// Trains `model` as the run's config says, and shows each class; `false` if Ctrl-C ended it early.
-pub fn fit(run: &Run, model: &mut impl Layer, set: &Labelled, resume: bool) -> Outcome<bool> {
+/// Trains `model` as the run's config says, on batches that `vary` makes other ones, and shows each class; `false` if
+/// Ctrl-C ended it early.
+pub fn fit(
+    run: &Run,
+    model: &mut impl Layer,
+    set: &Labelled,
+    vary: fn(&Tensor) -> Outcome<Tensor>,
+    resume: bool,
+) -> Outcome<bool> {
     let samples = TensorDataset::new([set.train_x.clone(), set.train_y.clone()])?;
     let loader = DataLoader::new(samples, run.config.batch)?.shuffle(run.config.seed);
-    let task = Classify { set, loader, model: std::marker::PhantomData };
+    let task = Classify { set, loader, vary, model: std::marker::PhantomData };
     let Some(seconds) = session::fit(run, &task, model, resume)? else { return Ok(false) };
     let test = Measured::of(model, &set.test_x, &set.test_y, set.classes.len())?;
     say!("\n{}", test.table(&set.classes));
@@ -58,13 +66,4 @@ pub fn fit(run: &Run, model: &mut impl Layer, set: &Labelled, resume: bool) -> O
     picture::confusion(run.path("confusion"), &set.classes, &test.confusion)?;
     say!("model, history and pictures are in {}", run.folder.display());
     Ok(true)
-}
-
-/// A batch of images moved by at most one pixel, as another photographer would have framed them; points as they are.
-fn shifted(x: &Tensor) -> Outcome<Tensor> {
-    if x.rank() != 4 {
-        return Ok(x.clone());
-    }
-    let by = Tensor::randint(-1, 2, 2)?.to_vec::<i64>()?;
-    Ok(x.pad(&[(by[0], -by[0]), (by[1], -by[1])], 0.0)?)
 }

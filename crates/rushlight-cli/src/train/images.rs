@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rushlight::nn::Module;
-use rushlight::no_grad;
+use rushlight::{Tensor, no_grad};
 use rushlight_models::LeNet;
 
 use super::{Common, classify};
@@ -54,10 +54,16 @@ pub fn main(args: &Args) -> Outcome {
     };
     rushlight::random::manual_seed(run.config.seed);
     let mut model = LeNet::new(*height, *width, run.config.classes.len(), *dropout)?;
-    if classify::fit(&run, &mut model, &set, resume)? {
+    if classify::fit(&run, &mut model, &set, shifted, resume)? {
         feature_maps(&run, &mut model, &set)?;
     }
     Ok(())
+}
+
+/// A batch moved by at most one pixel, as another photographer would have framed it.
+fn shifted(x: &Tensor) -> Outcome<Tensor> {
+    let by = Tensor::randint(-1, 2, 2)?.to_vec::<i64>()?;
+    Ok(x.pad(&[(by[0], -by[0]), (by[1], -by[1])], 0.0)?)
 }
 
 /// The first test image, what the first layer makes of it, and each map pooled: `features.svg` and `.png`.

@@ -1,8 +1,10 @@
 //! `rushlight train …`
 
 mod classify;
+mod gpt;
 mod images;
 mod points;
+mod sentiment;
 mod session;
 
 use std::path::PathBuf;
@@ -15,12 +17,18 @@ pub enum Command {
     Images(images::Args),
     /// A small network on one of MiniTorch's six point sets
     Points(points::Args),
+    /// A GPT that writes like a text: Shakespeare, or any other
+    Gpt(gpt::Args),
+    /// Whether a text is positive: sentences of reviews and tweets, or any table of labels and texts
+    Sentiment(sentiment::Args),
 }
 
 pub fn main(command: Command) -> Outcome {
     match command {
         Command::Images(args) => images::main(&args),
+        Command::Gpt(args) => gpt::main(&args),
         Command::Points(args) => points::main(&args),
+        Command::Sentiment(args) => sentiment::main(&args),
     }
 }
 

@@ -53,7 +53,7 @@ pub fn main(args: &Args) -> Outcome {
     let set = data::point_set(name, *count, run.config.seed)?;
     rushlight::random::manual_seed(run.config.seed);
     let mut model = Mlp::new(widths)?;
-    if classify::fit(&run, &mut model, &set, resume)? {
+    if classify::fit(&run, &mut model, &set, |x| Ok(x.clone()), resume)? {
         boundary(&run, &mut model, &set, name)?;
     }
     Ok(())

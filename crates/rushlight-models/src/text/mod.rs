@@ -2,6 +2,10 @@
 //!
 //! Token ids are `i64`, as tensors index by them.
 
+pub mod batch;
+pub mod sample;
 pub mod tokenizer;
 
+pub use batch::{LmBatches, bucketed, pad};
+pub use sample::Sampling;
 pub use tokenizer::{TokenStream, Tokenizer};
