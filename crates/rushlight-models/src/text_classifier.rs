@@ -68,11 +68,14 @@ impl TextClassifier for TextCnn {
     }
 
     fn classify(&self, tokens: &Tensor, embedded: &Tensor) -> Result<Tensor> {
-        let [_, t] = tokens.dims_of("TextCnn")?;
         let x = self.input_dropout.forward(embedded)?.transpose(1, 2)?; // [B, width, T]
-        // At least as long as the widest window.
-        let x = x.pad(&[(0, WORDS[WORDS.len() - 1].saturating_sub(t) as i64)], 0.0)?;
-        let largest = |conv: &Conv1d| conv.forward(&x)?.relu()?.amax(-1); // [B, features]
+        let seen = tokens.ne(0i64)?.to_dtype(x.dtype())?.unsqueeze(1)?; // [B, 1, T]
+        // As many windows as words: those that begin in padding count nothing, so that no answer depends on it.
+        let largest = |conv: &Conv1d| {
+            let words = conv.weight.dims()[2];
+            let x = x.pad(&[(0, words as i64 - 1)], 0.0)?; // [B, width, T + words − 1]
+            conv.forward(&x)?.relu()?.mul(&seen)?.amax(-1) // [B, features]
+        };
         let features = self.convs.iter().map(largest).collect::<Result<Vec<_>>>()?;
         let x = self.dropout.forward(&Tensor::cat(&features, 1)?)?; // [B, 3 features]
         self.out.forward(&x)?.log_softmax(-1) // [B, classes]
@@ -81,7 +84,7 @@ impl TextClassifier for TextCnn {
 
 impl Layer for TextCnn {
     fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
-        self.classify(tokens, &self.embed(tokens)?)
+        forward(self, tokens)
     }
 }
 
@@ -158,7 +161,8 @@ impl TextClassifier for TextAttention {
         let masks = AttentionMasks { key_padding_mask: Some(padding.clone()), ..Default::default() };
         let x = x.add(&self.attention.forward(&x, &x, &masks)?)?;
         let fits = x.matmul(&self.question.unsqueeze(1)?)?.squeeze(-1)?; // [B, T]
-        let weights = padding.logical_not()?.where_cond(&fits, f64::NEG_INFINITY)?.softmax(-1)?;
+        // Finite, so that a text of nothing has an answer too.
+        let weights = padding.logical_not()?.where_cond(&fits, -1e30)?.softmax(-1)?;
         let x = weights.unsqueeze(1)?.matmul(&x)?.squeeze(1)?; // [B, width]
         self.out.forward(&self.dropout.forward(&x)?)?.log_softmax(-1) // [B, classes]
     }
@@ -166,8 +170,18 @@ impl TextClassifier for TextAttention {
 
 impl Layer for TextAttention {
     fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
-        self.classify(tokens, &self.embed(tokens)?)
+        forward(self, tokens)
     }
+}
+
+/// The answer, without the columns that are padding in every text: no answer depends on them.
+fn forward(model: &impl TextClassifier, tokens: &Tensor) -> Result<Tensor> {
+    let [_, t] = tokens.dims_of("TextClassifier")?;
+    let ids = tokens.to_vec::<i64>()?;
+    let length = |row: &[i64]| row.iter().rposition(|&id| id != 0).map_or(0, |last| last + 1);
+    let longest = ids.chunks(t.max(1)).map(length).max().unwrap_or(0).max(1);
+    let tokens = tokens.narrow(1, 0, longest.min(t))?;
+    model.classify(&tokens, &model.embed(&tokens)?)
 }
 
 fn check(model: &'static str, sizes: [usize; 4]) -> Result<()> {
@@ -175,4 +189,36 @@ fn check(model: &'static str, sizes: [usize; 4]) -> Result<()> {
         return Err(Error::invalid(model, format!("sizes {sizes:?}: none may be 0")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Behind a text, and beside a longer one: the same answer.
+    #[test]
+    fn padding_changes_nothing() {
+        let models: [Box<dyn TextClassifier>; 2] = [
+            Box::new(TextCnn::new(20, 8, 4, 2, 0.0).unwrap()),
+            Box::new(TextAttention::new(20, 8, 2, 12, 2, 0.0).unwrap()),
+        ];
+        for model in models {
+            let answer = |rows: &[&[i64]]| {
+                let t = rows[0].len();
+                let tokens = Tensor::from_vec(rows.concat(), [rows.len(), t]).unwrap();
+                let whole = model.classify(&tokens, &model.embed(&tokens).unwrap()).unwrap();
+                let trimmed = model.forward(&tokens).unwrap();
+                let first = |y: Tensor| y.select(0, 0).unwrap().to_vec::<f32>().unwrap();
+                (first(whole), first(trimmed))
+            };
+            let alone = answer(&[&[3, 9, 4]]).0;
+            let padded = answer(&[&[3, 9, 4, 0, 0, 0, 0, 0, 0]]);
+            let beside = answer(&[&[3, 9, 4, 0, 0, 0, 0], &[1, 2, 3, 4, 5, 6, 0]]);
+            for other in [padded.0, padded.1, beside.0, beside.1] {
+                assert!(alone.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-6), "{alone:?} {other:?}");
+            }
+            // Nothing but padding is a text too.
+            assert!(answer(&[&[0, 0]]).1.iter().all(|p| p.is_finite()));
+        }
+    }
 }

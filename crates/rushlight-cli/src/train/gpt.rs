@@ -22,6 +22,18 @@ pub struct Args {
     /// The sizes
     #[arg(long, value_enum, default_value_t = Preset::Tiny)]
     preset: Preset,
+    /// Layers, instead of the preset's
+    #[arg(long, value_name = "N")]
+    layers: Option<usize>,
+    /// Heads of attention, instead of the preset's
+    #[arg(long, value_name = "N")]
+    heads: Option<usize>,
+    /// Width, instead of the preset's
+    #[arg(long, value_name = "N")]
+    width: Option<usize>,
+    /// Tokens that the network sees, instead of the preset's
+    #[arg(long, value_name = "N")]
+    block: Option<usize>,
     /// What a token is
     #[arg(long, value_enum, default_value_t = Kind::Char)]
     tokenizer: Kind,
@@ -126,7 +138,14 @@ fn new_run(args: &Args, text: &Text) -> Outcome<Run> {
         Kind::Char => Tokenizer::train_characters([&text.train, &text.valid], &[])?,
         Kind::Bpe => Tokenizer::train_bpe(text.train.split_inclusive('\n'), args.vocab, &[])?,
     };
-    let (config, batch, steps, lr) = preset(args.preset, tokenizer.vocab_size());
+    let (preset, batch, steps, lr) = preset(args.preset, tokenizer.vocab_size());
+    let config = GptConfig {
+        n_layer: args.layers.unwrap_or(preset.n_layer),
+        n_head: args.heads.unwrap_or(preset.n_head),
+        n_embd: args.width.unwrap_or(preset.n_embd),
+        block_size: args.block.unwrap_or(preset.block_size),
+        ..preset
+    };
     let batch = args.common.batch.unwrap_or(batch);
     let tokens = text.train.len();
     let steps = match (args.steps, args.common.epochs) {
@@ -134,6 +153,9 @@ fn new_run(args: &Args, text: &Text) -> Outcome<Run> {
         (None, Some(epochs)) => (tokens / (batch * config.block_size).max(1)).max(1).saturating_mul(epochs),
         (None, None) => steps,
     };
+    if steps == 0 {
+        return Err("--steps 0: expected 1 or more".into());
+    }
     let data = text.path.canonicalize().unwrap_or_else(|_| text.path.clone());
     let config = Config {
         version: env!("CARGO_PKG_VERSION").to_string(),

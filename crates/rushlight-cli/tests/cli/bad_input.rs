@@ -203,7 +203,7 @@ fn inputs_to_predict_and_inspect() {
     image_folder(&dir.join("data"), 8, 4, "");
     good(dir, "train images --data data --epochs 1 --out images");
     good(dir, "train points --points 4 --hidden 2 --epochs 1 --out points");
-    refused(dir, "predict images", &["<IMAGE>"]);
+    refused(dir, "predict images", &["<INPUT>"]);
     refused(dir, "predict images absent.png", &["absent.png: "]);
     fs::write(dir.join("text.png"), "no picture").unwrap();
     refused(dir, "predict images text.png", &["text.png: neither a PNG nor an IDX file"]);

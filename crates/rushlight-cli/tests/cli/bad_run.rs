@@ -46,7 +46,7 @@ fn config_json() {
     }
     let huge = u64::MAX;
     for (place, value, part) in [
-        ("/task/task", json!("sound"), "unknown variant `sound`, expected `images` or `points`"),
+        ("/task/task", json!("sound"), "unknown variant `sound`, expected one of `images`, `points`"),
         ("/task/set", json!("square"), "no point set \"square\"; there are simple"),
         ("/task/count", json!(0), "points 0: expected 2 or more"),
         ("/task/count", json!(huge), "points 18446744073709551615: expected at most"),

@@ -138,8 +138,14 @@ pub fn assert_same_run(a: &Path, b: &Path) {
 
 /// Asserts that a finished run's folder holds its files and these pictures, each as SVG and PNG, and nothing else.
 pub fn assert_whole(run: &Path, pictures: &[&str]) {
+    assert_whole_with(run, pictures, &[]);
+}
+
+/// [`assert_whole`] for a run that leaves other files as well.
+pub fn assert_whole_with(run: &Path, pictures: &[&str], others: &[&str]) {
     let mut expected: Vec<String> =
         ["checkpoint.safetensors", "config.json", "metrics.jsonl", "model.safetensors"].map(String::from).to_vec();
+    expected.extend(others.iter().map(|name| name.to_string()));
     expected.extend(pictures.iter().flat_map(|p| [format!("{p}.svg"), format!("{p}.png")]));
     expected.sort();
     assert_eq!(names(run), expected);

@@ -7,3 +7,4 @@ mod images;
 mod points;
 #[cfg(unix)]
 mod stopping;
+mod texts;
