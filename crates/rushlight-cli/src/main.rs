@@ -10,6 +10,7 @@ macro_rules! say {
 mod classifier;
 mod data;
 mod evaluate;
+mod explain;
 mod inspect;
 #[allow(dead_code)] // each command draws some of them
 mod picture;
@@ -43,6 +44,8 @@ enum Command {
     Predict(predict::Args),
     /// List what a tensor file holds
     Inspect(inspect::Args),
+    /// Say what an operation is, with its gradient and an example
+    Explain(explain::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => evaluate::main(&args),
         Command::Predict(args) => predict::main(&args),
         Command::Inspect(args) => inspect::main(&args),
+        Command::Explain(args) => explain::main(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
