@@ -103,7 +103,7 @@ fn draw() -> Result<()> {
             picture.text(left + 135.0 * i as f64, 217.0, label);
         }
     }
-    picture.text(18.0, 50.0, "3");
-    picture.text(18.0, 200.0, "−1");
+    picture.text(312.0, 50.0, "3");
+    picture.text(17.0, 190.0, "−1");
     picture.save()
 }
