@@ -10,6 +10,7 @@ macro_rules! say {
 mod classifier;
 mod data;
 mod evaluate;
+mod explain;
 mod generate;
 mod gpt;
 mod inspect;
@@ -49,6 +50,8 @@ enum Command {
     Generate(generate::Args),
     /// List what a tensor file holds
     Inspect(inspect::Args),
+    /// Say what an operation is, with its gradient and an example
+    Explain(explain::Args),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Predict(args) => predict::main(&args),
         Command::Generate(args) => generate::main(&args),
         Command::Inspect(args) => inspect::main(&args),
+        Command::Explain(args) => explain::main(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

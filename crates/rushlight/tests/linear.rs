@@ -84,7 +84,7 @@ fn rounded_products_are_near_forward_and_back() {
         let error = e.sub(r).unwrap().abs().unwrap().amax(..).unwrap().item::<f64>().unwrap();
         // Each of the 300 products is off by at most 2⁻⁸, mostly by chance in both directions.
         assert!(error < size / 50.0, "{name}: {error} of {size}");
-        let double = e.to_dtype(DType::F64).unwrap().sub(&r.to_dtype(DType::F64).unwrap()).unwrap();
+        let double = e.to_dtype(DType::F64).unwrap().sub(r.to_dtype(DType::F64).unwrap()).unwrap();
         assert!(double.mean(..).unwrap().item::<f64>().unwrap().abs() < size / 500.0, "{name} is off to one side");
     }
 }

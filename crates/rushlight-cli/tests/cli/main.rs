@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bad_run;
+mod explain;
 mod helpers;
 mod images;
 mod points;
