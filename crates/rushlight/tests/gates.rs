@@ -90,8 +90,8 @@ fn a_shut_branch_that_is_not_finite_is_nan_as_in_the_formula() -> Result<()> {
 #[test]
 fn bad_shapes_are_errors() -> Result<()> {
     let ones = |shape: &[usize]| Tensor::ones(shape, DType::F32).unwrap();
-    assert!(message(ones(&[2]).gate(&ones(&[3]), 0.0)).contains("gate: lhs [2] and rhs [3] cannot broadcast"));
-    assert!(message(ones(&[2]).gate(1.0, &ones(&[3]))).contains("gate: lhs [2] and rhs [3] cannot broadcast"));
+    assert!(message(ones(&[2]).gate(ones(&[3]), 0.0)).contains("gate: lhs [2] and rhs [3] cannot broadcast"));
+    assert!(message(ones(&[2]).gate(1.0, ones(&[3]))).contains("gate: lhs [2] and rhs [3] cannot broadcast"));
     Ok(())
 }
 
@@ -104,7 +104,7 @@ fn mixture(experts: usize, top_k: Option<usize>) -> Result<MixtureOfExperts> {
 #[test]
 fn layers_are_pytorchs() {
     let cases = load("gates");
-    assert_eq!(cases.len(), 8);
+    assert_eq!(cases.len(), 10);
     let linear = |out| Linear::new(3, out).unwrap();
     for c in &cases {
         match c.op.as_str() {
@@ -119,11 +119,15 @@ fn layers_are_pytorchs() {
                 };
                 check(c, highway.unwrap(), |highway, x, _| Ok(vec![highway.forward(&x[0])?]));
             }
-            _ => check(c, mixture(4, c.optional("top_k")).unwrap(), |mixture, x, _| {
-                let (y, gates) = mixture.forward_with_gates(&x[0])?;
-                assert_close(&mixture.forward(&x[0])?, &Naive::of(&y), 0.0, "without the gates");
-                Ok(vec![y, gates.weights, gates.load_balancing_loss])
-            }),
+            _ => {
+                let mut mixture = mixture(4, c.optional("top_k")).unwrap();
+                mixture.renormalize = c.arg("renormalize");
+                check(c, mixture, |mixture, x, _| {
+                    let (y, gates) = mixture.forward_with_gates(&x[0])?;
+                    assert_close(&mixture.forward(&x[0])?, &Naive::of(&y), 0.0, "without the gates");
+                    Ok(vec![y, gates.weights, gates.load_balancing_loss])
+                });
+            }
         }
     }
 }
@@ -223,11 +227,22 @@ fn who_is_chosen_learns_and_so_does_the_gate() -> Result<()> {
     let x = Tensor::randn([1, 3], DType::F64)?;
     let (y, gates) = mixture.forward_with_gates(&x)?;
     let chosen = gates.weights.argmax(1)?.item::<i64>()?;
-    let grads = y.sum(..)?.add(&gates.load_balancing_loss)?.backward()?;
-    for (name, p) in mixture.named_parameters() {
-        let reached = grads.get(&p).map_or(Ok(0.0), |g| g.abs()?.sum(..)?.item::<f64>())? > 0.0;
-        assert_eq!(reached, name.starts_with("gate") || name.starts_with(&format!("experts.{chosen}")), "{name}");
-    }
+    let reached = |loss: &Tensor| -> Result<Vec<String>> {
+        let grads = loss.backward()?;
+        let moved = |p: &Tensor| grads.get(p).is_some_and(|g| g.ne(0.0).unwrap().any(..).unwrap().item().unwrap());
+        Ok(mixture.named_parameters().into_iter().filter(|(_, p)| moved(p)).map(|(name, _)| name).collect())
+    };
+    let expert = ["weight", "bias"].map(|n| format!("experts.{chosen}.{n}"));
+    assert_eq!(
+        reached(&y.sum(..)?.add(&gates.load_balancing_loss)?)?,
+        [&["gate.weight".to_string()], &expert[..]].concat()
+    );
+    // A weight that is 1 whatever the score tells the gate nothing; the softmax does.
+    assert_eq!(reached(&mixture.forward(&x)?.sum(..)?)?, expert);
+    let mut switch = mixture;
+    switch.renormalize = false;
+    let grads = switch.forward(&x)?.sum(..)?.backward()?;
+    assert!(grads.get(&switch.parameters()[0]).unwrap().ne(0.0)?.any(..)?.item::<bool>()?);
     Ok(())
 }
 
@@ -264,7 +279,7 @@ Gate(
     assert_eq!(gate.describe().to_string(), expected);
     let expected = "\
 MixtureOfExperts(
-  top_k=Some(1)
+  top_k=Some(1), renormalize=true
   (gate): Linear(in_features=3, out_features=2, bias=false)
   (experts): ModuleList(
     (0): Linear(in_features=3, out_features=2, bias=true)

@@ -68,14 +68,13 @@ pub(crate) struct Sequence<'a> {
 }
 
 /// What a step is made of besides its input: the state before the first, the product with the state.
-#[derive(Clone, Copy)]
 pub(crate) struct Given<'a, C> {
     /// `[batch, hidden]`
     pub h: &'a [C],
     /// `[batch, hidden]`, of an LSTM; else empty.
     pub c: &'a [C],
-    /// `[gates · hidden, hidden]`
-    pub weight: &'a [C],
+    /// `[gates · hidden, hidden]`. Forward reads it fastest where its columns lie together.
+    pub weight: Mat<'a, C>,
 }
 
 impl Sequence<'_> {
@@ -105,7 +104,7 @@ impl Sequence<'_> {
     pub fn forward<C: MatMul + Real>(
         &self,
         x: &[C],
-        given: Given<'_, C>,
+        given: &Given<'_, C>,
         bias: Option<&[C]>,
         y: &mut [C],
         mut kept: Option<&mut [C]>,
@@ -118,10 +117,9 @@ impl Sequence<'_> {
         if h.is_empty() {
             return;
         }
-        let weight = Mat::row_major(given.weight, width, n).t();
         let (mut product, mut scratch) = (vec![C::ZERO; self.batch * width], vec![C::ZERO; keeps]);
         for t in self.times() {
-            affine(&mut product, Mat::row_major(h, self.batch, n), weight, bias, self.round);
+            affine(&mut product, Mat::row_major(h, self.batch, n), given.weight.t(), bias, self.round);
             dispatch(
                 #[inline(always)]
                 || {
@@ -156,7 +154,7 @@ impl Sequence<'_> {
     /// before the first step. `dg` is the gradient of `g` where it is not that of `a`: in a GRU; else empty.
     pub fn backward<C: MatMul + Real>(
         &self,
-        given: Given<'_, C>,
+        given: &Given<'_, C>,
         (y, kept, dy): (&[C], &[C], &[C]),
         (da, dg): (&mut [C], &mut [C]),
         (dh, dc): (&mut [C], &mut [C]),
@@ -168,7 +166,6 @@ impl Sequence<'_> {
         if dh.is_empty() {
             return;
         }
-        let weight = Mat::row_major(given.weight, width, n);
         for t in self.times().rev() {
             dispatch(
                 #[inline(always)]
@@ -211,7 +208,7 @@ impl Sequence<'_> {
             let gates = if self.cell == Cell::Gru { &*dg } else { &*da };
             let gates = Mat::row_major(&gates[t * self.batch * width..][..self.batch * width], self.batch, width);
             let product = if self.round { gemm_rounded } else { gemm };
-            product(MatMut::row_major(dh, self.batch, n), gates, weight, true);
+            product(MatMut::row_major(dh, self.batch, n), gates, given.weight, true);
         }
     }
 

@@ -36,6 +36,10 @@ const OP: &str = "MixtureOfExperts";
 pub struct MixtureOfExperts {
     /// How many experts compute a row; none, or as many as there are: all of them.
     top_k: Option<usize>,
+    /// Whether the weights of the chosen sum to 1, which is how it starts; else they are `p`. With `top_k` of 1 they are
+    /// then 1, whatever the score, and but for the loss the gate learns nothing: Switch sets this to false. Qwen's
+    /// `norm_topk_prob`.
+    pub renormalize: bool,
     /// From `[.., width]` to `[.., experts]`: the scores.
     pub gate: BoxedLayer,
     /// From `[.., width]` to one shape.
@@ -45,7 +49,7 @@ pub struct MixtureOfExperts {
 /// What the gate of a [`MixtureOfExperts`] did.
 #[derive(Clone, Debug)]
 pub struct ExpertGates {
-    /// `[.., experts]`: the weight of each expert in the output. They sum to 1; of an expert that was not chosen 0.
+    /// `[.., experts]`: the weight of each expert in the output, 0 of those that were not chosen.
     pub weights: Tensor,
     /// One number, from 1, where all experts are used alike, to their count, where one is used alone.
     pub load_balancing_loss: Tensor,
@@ -65,7 +69,7 @@ impl MixtureOfExperts {
         if let Some(k) = top_k.filter(|&k| k == 0 || k > n) {
             return Err(Error::invalid(OP, format!("top_k is {k}, expected 1 to the {n} experts")));
         }
-        Ok(MixtureOfExperts { top_k, gate: Box::new(gate), experts })
+        Ok(MixtureOfExperts { top_k, renormalize: true, gate: Box::new(gate), experts })
     }
 
     /// [`MixtureOfExperts::forward`], and what the gate did. `[.., width]` to `[.., out]`.
@@ -111,8 +115,11 @@ impl MixtureOfExperts {
         let rows = p.numel() / n;
         let flat = x.reshape([rows, width])?;
         let (best, chosen) = scores.reshape([rows, n])?.topk(k, 1, true)?; // [rows, k]
-        // The softmax of the chosen scores is p of the chosen over its sum.
-        let shares = best.softmax(-1)?;
+        let shares = match self.renormalize {
+            // The softmax of the chosen scores is p of the chosen over its sum.
+            true => best.softmax(-1)?,
+            false => p.reshape([rows, n])?.gather(1, &chosen)?,
+        };
 
         let chosen_flat = chosen.reshape(-1)?.to_vec::<i64>()?; // place row · k + slot
         let mut order: Vec<usize> = (0..rows * k).collect();

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::autograd::{Grads, grad, is_grad_enabled, record_with_output, tracks};
-use crate::kernels::gemm::MatMul;
+use crate::kernels::gemm::{Mat, MatMul};
 pub(crate) use crate::kernels::recurrent::Cell;
 use crate::kernels::recurrent::{Given, Sequence};
 use crate::ops::binary::when_tracked;
@@ -80,12 +80,18 @@ impl Recurrence {
         let s = self.sequence(&given)?;
         let plain = given.map(|t| t.detach().packed())?;
         let (x, bias) = (plain.x.slice::<C>(OP)?, plain.bias.as_ref().map(|b| b.slice::<C>(OP)).transpose()?);
-        let parts = parts(&plain)?;
+        // Every step packs the weight anew, which is slow across its rows: they are laid across once.
+        let across = if s.steps > 1 { Some(plain.weight.t()?.packed()?) } else { None };
+        let mut parts = parts::<C>(&plain)?;
+        if let Some(across) = &across {
+            let [hidden, width] = across.dims_of(OP)?;
+            parts.weight = Mat::row_major(across.slice(OP)?, hidden, width).t();
+        }
         let size = [s.steps, s.batch, s.cell.kept() * s.hidden];
         let mut kept = tracks(&given.all()).then(|| Tensor::zeros(size, C::DTYPE)).transpose()?;
         let keep = kept.as_mut().map(|kept| kept.make_mut::<C>(OP)).transpose()?;
         let shape = [s.steps + s.cell.states(), s.batch, s.hidden].into();
-        let y = Tensor::build(OP, shape, |y: &mut [C]| s.forward(x, parts, bias, y, keep))?;
+        let y = Tensor::build(OP, shape, |y: &mut [C]| s.forward(x, &parts, bias, y, keep))?;
         let Some(kept) = kept else { return Ok(y) };
         let (own, saved) = (self.clone(), given.clone());
         record_with_output(OP, y, &given.all(), move |y, dy| {
@@ -108,7 +114,7 @@ impl Recurrence {
         let (dg_data, dh_data) = (dg.make_mut::<C>(OP)?, dh.make_mut::<C>(OP)?);
         let dc_data = dc.as_mut().map(|dc| dc.make_mut::<C>(OP)).transpose()?.unwrap_or_default();
         let dx = Tensor::build(OP, given.x.shape().clone(), |da: &mut [C]| {
-            s.backward(parts, read, (da, dg_data), (dh_data, dc_data));
+            s.backward(&parts, read, (da, dg_data), (dh_data, dc_data));
         })?;
         let width = s.cell.gates() * s.hidden;
         let flat = if s.cell == Cell::Gru { &dg } else { &dx }.reshape([s.steps * s.batch, width])?;
@@ -181,5 +187,6 @@ impl Recurrence {
 
 fn parts<C: MatMul + Real>(given: &Operands) -> Result<Given<'_, C>> {
     let c = given.c.as_ref().map(|c| c.slice::<C>(OP)).transpose()?.unwrap_or_default();
-    Ok(Given { h: given.h.slice(OP)?, c, weight: given.weight.slice(OP)? })
+    let [width, hidden] = given.weight.dims_of(OP)?;
+    Ok(Given { h: given.h.slice(OP)?, c, weight: Mat::row_major(given.weight.slice(OP)?, width, hidden) })
 }

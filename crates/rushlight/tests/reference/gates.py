@@ -39,10 +39,11 @@ class Highway(nn.Module):
 
 
 class Mixture(nn.Module):
-    def __init__(self, width, out, experts, top_k):
+    def __init__(self, width, out, experts, top_k, renormalize):
         super().__init__()
         self.gate = nn.Linear(width, experts, bias=False)
-        self.experts, self.top_k = nn.ModuleList(nn.Linear(width, out) for _ in range(experts)), top_k
+        self.experts = nn.ModuleList(nn.Linear(width, out) for _ in range(experts))
+        self.top_k, self.renormalize = top_k, renormalize
 
     def forward(self, x):
         p = self.gate(x).softmax(-1)
@@ -52,7 +53,7 @@ class Mixture(nn.Module):
             weights, used = p, importance
         else:
             kept = torch.zeros_like(p).scatter(-1, p.topk(self.top_k).indices, 1.0)
-            weights = p * kept / (p * kept).sum(-1, keepdim=True)
+            weights = p * kept / ((p * kept).sum(-1, keepdim=True) if self.renormalize else 1)
             used = kept.reshape(-1, n).mean(0) / self.top_k
         y = sum(weights[..., i, None] * expert(x) for i, expert in enumerate(self.experts))
         return y, weights, n * (used * importance).sum()
@@ -72,8 +73,9 @@ def gates():
     for layers, activation in ((1, "tanh"), (3, "relu")):
         act = getattr(torch, activation)
         record("highway", Highway(3, layers, act), [normal(2, 2, 3)], layers=layers, activation=activation)
-    for top_k in (None, 1, 2, 3):
-        record("mixture", Mixture(3, 2, 4, top_k), [normal(2, 4, 3)], top_k=top_k)
+    for top_k, renormalize in ((None, True), (1, True), (2, True), (3, True), (1, False), (2, False)):
+        args = dict(top_k=top_k, renormalize=renormalize)
+        record("mixture", Mixture(3, 2, 4, **args), [normal(2, 4, 3)], **args)
 
 
 # Recurrent layers
