@@ -80,8 +80,8 @@ impl Recurrence {
         let s = self.sequence(&given)?;
         let plain = given.map(|t| t.detach().packed())?;
         let (x, bias) = (plain.x.slice::<C>(OP)?, plain.bias.as_ref().map(|b| b.slice::<C>(OP)).transpose()?);
-        // Every step packs the weight anew, which is slow across its rows: they are laid across once.
-        let across = if s.steps > 1 { Some(plain.weight.t()?.packed()?) } else { None };
+        // Every step packs the weight anew, which is slow across its rows: they are laid across once. One row packs nothing.
+        let across = if s.steps > 1 && s.batch > 1 { Some(plain.weight.t()?.packed()?) } else { None };
         let mut parts = parts::<C>(&plain)?;
         if let Some(across) = &across {
             let [hidden, width] = across.dims_of(OP)?;
