@@ -3,6 +3,7 @@
 //! Token ids are `i64`, as tensors index by them.
 
 pub mod batch;
+pub mod beam;
 pub mod bleu;
 pub mod chrf;
 mod metric;
@@ -10,6 +11,7 @@ pub mod sample;
 pub mod tokenizer;
 
 pub use batch::{LmBatches, bucketed, pad};
+pub use beam::{BeamSearch, Hypothesis};
 pub use bleu::{Bleu, corpus_bleu, sentence_bleu};
 pub use chrf::{Chrf, ChrfOptions, corpus_chrf, sentence_chrf};
 pub use sample::Sampling;
