@@ -203,3 +203,28 @@ pub fn sample(model: &Gpt, tokenizer: &Tokenizer, seed: u64) -> Outcome<String> 
     let ids = (0..400).map(|_| writer.next(&sampling, &mut generator)).collect::<Outcome<Vec<_>>>()?;
     Ok(tokenizer.decode(&ids)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rushlight_models::GptConfig;
+
+    #[test]
+    fn the_token_that_was_written_is_marked() {
+        let tokenizer = Tokenizer::train_characters(["abcdefgh"], &[]).unwrap();
+        let config = GptConfig { vocab_size: 8, block_size: 8, n_layer: 1, n_head: 1, n_embd: 8, ..GptConfig::gpt2() };
+        let model = Gpt::new(&config).unwrap();
+        let mut writer = Writer::new(&model, vec![0]).unwrap();
+        let mut lengths = [0; 2];
+        for _ in 0..60 {
+            let (logits, before) = (writer.logits.clone(), tokenizer.decode(&writer.said).unwrap());
+            let id = writer.next(&Sampling::default(), &mut Generator::new(writer.said.len() as u64)).unwrap();
+            let Choice { before: shown, weighed, chosen } = writer.choice(&logits, &tokenizer).unwrap();
+            assert!(before.ends_with(&shown) && !shown.is_empty());
+            assert_eq!(weighed[chosen].0, tokenizer.decode(&[id]).unwrap());
+            assert!(weighed.is_sorted_by(|a, b| a.1 >= b.1), "{weighed:?}");
+            lengths[weighed.len() - WEIGHED] += 1;
+        }
+        assert!(lengths[0] > 0 && lengths[1] > 0, "{lengths:?}");
+    }
+}
