@@ -1,6 +1,8 @@
 //! Pictures of a run: each one function from plain numbers to `name.svg` and `name.png`.
 
+mod attention;
 mod axes;
+mod choices;
 mod confusion;
 mod curves;
 mod decision_boundary;
@@ -9,6 +11,8 @@ mod image_grid;
 mod page;
 mod palette;
 
+pub use attention::{Attention, attention, visible};
+pub use choices::{Choice, choices};
 pub use confusion::confusion;
 pub use curves::{Curves, curves};
 pub use decision_boundary::decision_boundary;
