@@ -173,3 +173,37 @@ fn blocks2<A: Element, B: Element, R: Element>(
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Layout, Shape};
+
+    /// Of rows, columns and broadcasts, below and above a block.
+    #[test]
+    fn sums_of_any_layout_and_size_are_right() {
+        for (rows, cols) in [(3, 5), (1, 1025), (70, 130), (5, 4096), (4096, 5)] {
+            let shape = Shape::from([rows, cols]);
+            let (a, b): (Vec<f32>, Vec<f32>) = (0..rows * cols).map(|i| (i as f32, -2.0 * (i % 17) as f32)).unzip();
+            let layouts = [
+                Layout::contiguous(shape.clone()),
+                Layout::new(shape.clone(), [1, rows as isize].into_iter().collect(), 0),
+                Layout::new(shape.clone(), [1, 0].into_iter().collect(), 0),
+                Layout::new(shape.clone(), [0, 1].into_iter().collect(), 0),
+                Layout::new(shape.clone(), [0, 0].into_iter().collect(), 0),
+            ];
+            for (la, lb) in layouts.iter().flat_map(|a| layouts.iter().map(move |b| (a, b))) {
+                let mut out = vec![f32::NAN; rows * cols];
+                let add = |out: &mut [f32], a: &[f32], b: &[f32]| {
+                    out.iter_mut().zip(a.iter().zip(b)).for_each(|(o, (a, b))| *o = a + b);
+                };
+                float2(Strided::new(&a, la), Strided::new(&b, lb), &mut out, &add);
+                let at = |l: &Layout, i: usize, j: usize| i * l.strides()[0] as usize + j * l.strides()[1] as usize;
+                for (index, sum) in out.iter().enumerate() {
+                    let (i, j) = (index / cols, index % cols);
+                    assert_eq!(*sum, a[at(la, i, j)] + b[at(lb, i, j)], "{index} of {rows} x {cols}, {la:?}, {lb:?}");
+                }
+            }
+        }
+    }
+}

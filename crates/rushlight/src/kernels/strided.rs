@@ -66,15 +66,29 @@ pub(crate) fn coalesce<const N: usize>(
 }
 
 /// A block of memory in the L1 cache, which only costs anything once it is used.
-pub(crate) struct Scratch<T>(Option<[T; BLOCK]>);
+pub(crate) struct Scratch<T> {
+    block: Option<[T; BLOCK]>,
+    /// The element that fills the block, and how much of it.
+    filled: (usize, usize),
+}
 
 impl<T: Element> Scratch<T> {
     pub fn none() -> Scratch<T> {
-        Scratch(None)
+        Scratch { block: None, filled: (0, 0) }
     }
 
     fn get(&mut self, n: usize) -> &mut [T] {
-        &mut self.0.get_or_insert([T::default(); BLOCK])[..n]
+        self.filled = (0, 0);
+        &mut self.block.get_or_insert([T::default(); BLOCK])[..n]
+    }
+
+    /// `n` times the element at `place`: what a broadcast reads block after block is filled in once.
+    fn fill(&mut self, data: &[T], place: usize, n: usize) -> &[T] {
+        if self.filled.0 != place || self.filled.1 < n {
+            self.get(n).fill(data[place]);
+            self.filled = (place, n);
+        }
+        &self.block.get_or_insert([T::default(); BLOCK])[..n]
     }
 }
 
@@ -101,12 +115,12 @@ impl<'a, T: Element> Reader<'a, T> {
             let first = self.offset + start;
             return &self.data[first..first + n];
         }
-        // One row of a matrix whose rows are contiguous, as in a broadcast.
-        if let (Some(&inner), Some(1)) = (self.dims.last(), self.strides.last()) {
+        // A row of a matrix whose rows are contiguous, or one element each, as in a broadcast.
+        if let (Some(&inner), Some(&step @ (0 | 1))) = (self.dims.last(), self.strides.last()) {
             let at = start % inner;
             if at + n <= inner {
                 let first = self.place(start);
-                return &self.data[first..first + n];
+                return if step == 1 { &self.data[first..first + n] } else { scratch.fill(self.data, first, n) };
             }
         }
         let scratch = scratch.get(n);

@@ -5,9 +5,8 @@
 //! library takes 2.5 to 3. Each is within 2 units in the last place for every f32 (`accuracy.rs` has their bounds).
 //! A loop gains from it only if all of it is inlined: write `for`, since `for_each` with a large closure is a call.
 //!
-//! They multiply and then add where they could fuse the two. On a processor without FMA a fused `mul_add` is a call
-//! (exp 18 ns instead of 1), and unfused the bits are the same on every processor. With AVX-512 it costs exp 0.34
-//! instead of 0.24 ns.
+//! They fuse multiplications and additions: half of the operations, less rounding, and the same bits on every processor
+//! that can. On x86 without FMA (before 2013) each is a call, slow and right.
 //!
 //! The polynomials are minimax fits of the relative error of the result (Remez exchange), rounded to f32 one
 //! coefficient at a time with the rest fitted again. The f64 functions are the C library's.
