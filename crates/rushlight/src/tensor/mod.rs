@@ -149,11 +149,12 @@ impl Tensor {
             .ok_or_else(|| Error::invalid(op, "internal: expected a contiguous tensor; please report this"))
     }
 
-    /// Its elements for writing: in place where nobody else holds them, else in a copy that becomes its storage.
+    /// Its elements for writing: in place where nobody else (nor a file) holds them, else in a copy that becomes its storage.
     /// Its place in the graph stays: this is how an optimizer updates a parameter.
     pub(crate) fn make_mut<T: Element>(&mut self, op: &'static str) -> Result<&mut [T]> {
         let whole = self.is_contiguous();
-        let alone = whole && Arc::get_mut(&mut self.0).is_some_and(|i| Arc::get_mut(&mut i.storage).is_some());
+        let own = |i: &mut Inner| Arc::get_mut(&mut i.storage).is_some_and(|s| !s.is_mapped());
+        let alone = whole && Arc::get_mut(&mut self.0).is_some_and(own);
         if !alone {
             let copy = self.copy_contiguous::<T>(op)?;
             *self = copy.with_node(self.0.node.clone());
