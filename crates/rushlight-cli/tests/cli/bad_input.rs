@@ -233,6 +233,6 @@ fn inputs_to_predict_and_inspect() {
         fs::write(dir.join("cut.safetensors"), &model[..len]).unwrap();
         refused(dir, "inspect cut.safetensors", &["cut.safetensors: "]);
     }
-    refused(dir, "inspect text.png", &["text.png: not an IDX file"]);
-    refused(dir, "inspect data", &["data: "]);
+    refused(dir, "inspect text.png", &["text.png: not a tensor file (safetensors, GGUF"]);
+    refused(dir, "inspect data", &["data: the folder has neither model.safetensors nor an index"]);
 }
