@@ -77,7 +77,11 @@ fn around_the_formats() {
     good(dir, "convert d.gguf d.gguf --dtype f16");
     assert_eq!(row(&good(dir, "inspect d.gguf"), "x"), "f16 [4, 64] 512");
     good(dir, &format!("convert {} e.npy", reference().join("plain.npy").display()));
-    refused(dir, "convert e.npy f.gguf --dtype q8_0", &["tensor \"array\" of shape [2, 3] has rows of no whole q8_0 blocks"]);
+    refused(
+        dir,
+        "convert e.npy f.gguf --dtype q8_0",
+        &["tensor \"array\" of shape [2, 3] has rows of no whole q8_0 blocks"],
+    );
     refused(dir, "convert e.npy f.npz --dtype q8_0", &["only .gguf holds q8_0"]);
     refused(dir, "convert e.npy f.npy --dtype bf16", &["tensor \"array\" is kept as bf16, which NumPy has not"]);
     refused(dir, "convert a.gguf f.npy", &["a .npy holds one tensor, a.gguf has 20"]);
