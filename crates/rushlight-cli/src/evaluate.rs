@@ -24,6 +24,7 @@ pub fn main(args: &Args) -> Outcome {
             sentiment::texts_of(&run, args.data.as_deref())?.labelled(run.tokenizer()?, sizes.length)?
         }
         Task::Gpt { .. } => return gpt::evaluate(&run, args.data.as_deref()),
+        Task::Translate { .. } => todo!(),
         Task::Points { set, count, .. } => data::point_set(set.parse()?, *count, run.config.seed)?,
     };
     let mut network = predict::Network::load(&run)?;

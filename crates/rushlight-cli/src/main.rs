@@ -20,6 +20,7 @@ mod predict;
 mod run;
 mod sentiment;
 mod train;
+mod translation;
 mod words;
 
 use std::process::ExitCode;

@@ -1,0 +1,160 @@
+//! `rushlight train translate`: an encoder-decoder Transformer on pairs of sentences.
+
+use std::path::PathBuf;
+
+use rushlight::data::epoch_generator;
+use rushlight::optim::{AdamW, Group, Optimizer, Schedule};
+use rushlight::{MatmulPrecision, Tensor, with_matmul_precision};
+use rushlight_models::{Translator, TranslatorConfig};
+
+use super::Common;
+use super::session::{self, Score, Test, Training};
+use crate::run::{Config, Run, Task};
+use crate::translation::{self, Pairs};
+use crate::{Outcome, data};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Pairs of sentences, source and target with a tab between, plain or gz [default: the bundled verses, English and
+    /// Spanish]
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// Such pairs to be measured on [default: a tenth of --data]
+    #[arg(long, value_name = "FILE", requires = "data")]
+    valid: Option<PathBuf>,
+    /// Layers of the encoder, and of the decoder
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    layers: usize,
+    /// Heads of attention
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    heads: usize,
+    /// Width
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    width: usize,
+    /// The numbers between the two products of a layer's network [default: four times the width]
+    #[arg(long, value_name = "N")]
+    hidden: Option<usize>,
+    /// The share of numbers that is dropped in training
+    #[arg(long, value_name = "P", default_value_t = 0.2)]
+    dropout: f64,
+    /// Tokens that both languages share
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    vocab: usize,
+    /// The longest sentence, in tokens
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    positions: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub fn main(args: &Args) -> Outcome {
+    args.common.set_threads()?;
+    let (run, resume) = match &args.common.resume {
+        Some(folder) => (Run::open(folder)?, true),
+        None => (new_run(args)?, false),
+    };
+    let config = translation::sizes(&run)?;
+    let Task::Translate { data, valid, .. } = &run.config.task else { return Err("no run of train translate".into()) };
+    let pairs = |path: &PathBuf| {
+        Pairs::new(run.tokenizer()?, &translation::read_pairs(path)?, config.positions, path)
+    };
+    let task = Translate { run: &run, learnt: pairs(data)?, measured: pairs(valid)? };
+    rushlight::random::manual_seed(run.config.seed);
+    let mut model = Translator::new(config)?;
+    let fit = || session::fit(&run, &task, &mut model, resume);
+    let Some(seconds) = with_matmul_precision(MatmulPrecision::Medium, fit)? else { return Ok(()) };
+    say!("after {seconds:.1} s");
+    Ok(())
+}
+
+fn new_run(args: &Args) -> Outcome<Run> {
+    let (data, valid) = match (&args.data, &args.valid) {
+        (Some(data), Some(valid)) => (data.clone(), valid.clone()),
+        _ => {
+            let folder = data::bundled("en-es")?;
+            (folder.join("train.tsv.gz"), folder.join("valid.tsv.gz"))
+        }
+    };
+    let tokenizer = translation::train_tokenizer(&translation::read_pairs(&data)?, args.vocab)?;
+    let config = TranslatorConfig {
+        vocab_size: tokenizer.vocab_size(),
+        positions: args.positions,
+        encoder_layers: args.layers,
+        decoder_layers: args.layers,
+        heads: args.heads,
+        width: args.width,
+        hidden: args.hidden.unwrap_or(4 * args.width),
+        dropout: args.dropout,
+    };
+    let whole = |path: PathBuf| path.canonicalize().unwrap_or(path);
+    let config = Config {
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        task: Task::Translate { data: whole(data), valid: whole(valid), config },
+        epochs: args.common.epochs.unwrap_or(15),
+        batch: args.common.batch.unwrap_or(96),
+        lr: args.common.lr.unwrap_or(1e-3),
+        seed: args.common.seed,
+        classes: vec![],
+    };
+    Ok(Run::new(&args.common.folder("translate"), config)?.with_tokenizer(tokenizer))
+}
+
+struct Translate<'a> {
+    run: &'a Run,
+    learnt: Pairs,
+    measured: Pairs,
+}
+
+impl Translate<'_> {
+    fn rows(&self, epoch: usize) -> Vec<Vec<usize>> {
+        let config = &self.run.config;
+        self.learnt.batches(config.batch, &mut epoch_generator(config.seed, epoch as u64))
+    }
+}
+
+impl Training for Translate<'_> {
+    type Model = Translator;
+
+    fn summary(&self) -> String {
+        let (learnt, measured) = (&self.learnt, &self.measured);
+        format!("{} training pairs of {} tokens to write, {} to be measured on", learnt.len(), learnt.num_tokens(), measured.len())
+    }
+
+    /// The same in every epoch: only equally long pairs change places.
+    fn batches(&self, _: usize) -> usize {
+        self.rows(0).len()
+    }
+
+    fn epoch(&self, epoch: usize, from: usize) -> Box<dyn Iterator<Item = rushlight::Result<Vec<Tensor>>> + '_> {
+        Box::new(self.rows(epoch).into_iter().skip(from).map(|rows| self.learnt.batch(&rows)))
+    }
+
+    fn score(&self, model: &Translator, batch: &[Tensor]) -> Outcome<Score> {
+        let (loss, right) = translation::score(model, batch)?;
+        Ok(Score { loss, right, seen: batch[3].numel() as u64 })
+    }
+
+    fn measure(&self, model: &mut Translator) -> Outcome<Test> {
+        let (loss, accuracy) = translation::measure(model, &self.measured)?;
+        Ok(Test { loss, accuracy })
+    }
+
+    /// No decay of what is added or scales.
+    fn optimizer(&self, lr: f64) -> Optimizer {
+        let plain = ["*.bias", "*norm*.weight"].map(String::from).to_vec();
+        Optimizer::new(AdamW { lr, betas: (0.9, 0.98), weight_decay: 0.01, ..AdamW::default() }).with_group(Group {
+            names: plain,
+            weight_decay: Some(0.0),
+            ..Group::default()
+        })
+    }
+
+    /// A tenth of the steps up, then down to nearly nothing.
+    fn schedule(&self, steps: usize) -> Schedule {
+        Schedule::Cosine { warmup: steps / 10, total: steps, end: 0.01 }
+    }
+
+    fn clip(&self) -> Option<f64> {
+        Some(1.0)
+    }
+}
