@@ -122,6 +122,9 @@ impl AttentionCache {
         }
         let moved = kept.each_ref().map(|kept| {
             let rows = kept.index_select(0, parents)?;
+            if self.len == self.capacity {
+                return Ok(rows);
+            }
             let mut out = room(&rows, self.capacity)?;
             out.overwrite(OP, 2, 0, &rows)?;
             Ok::<_, Error>(out)
