@@ -20,6 +20,7 @@ mod predict;
 mod run;
 mod sentiment;
 mod train;
+mod translate;
 mod translation;
 mod words;
 
@@ -49,6 +50,8 @@ enum Command {
     Predict(predict::Args),
     /// Write text with a run of train gpt
     Generate(generate::Args),
+    /// Translate with a run of train translate
+    Translate(translate::Args),
     /// List what a tensor file holds
     Inspect(inspect::Args),
     /// Say what an operation is, with its gradient and an example
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => evaluate::main(&args),
         Command::Predict(args) => predict::main(&args),
         Command::Generate(args) => generate::main(&args),
+        Command::Translate(args) => translate::main(&args),
         Command::Inspect(args) => inspect::main(&args),
         Command::Explain(args) => explain::main(&args),
     };

@@ -44,7 +44,7 @@ pub enum Task {
     Images { data: PathBuf, height: usize, width: usize, dropout: f64 },
     Points { set: String, count: usize, widths: Vec<usize> },
     Gpt { data: PathBuf, config: GptConfig, steps: usize },
-    Translate { data: PathBuf, valid: PathBuf, config: TranslatorConfig },
+    Translate { data: PathBuf, valid: Option<PathBuf>, test: Option<PathBuf>, config: TranslatorConfig },
     Sentiment { data: PathBuf, test: Option<PathBuf>, model: TextModel, sizes: TextSizes },
 }
 

@@ -12,6 +12,7 @@ use rushlight_models::text::{ChrfOptions, Tokenizer, bucketed, corpus_bleu, corp
 use rushlight_models::{Translator, TranslatorConfig};
 
 use crate::run::{Run, Task};
+use crate::translate::Search;
 use crate::{Outcome, data};
 
 /// A source and its translation.
@@ -19,7 +20,7 @@ pub type Pair = (String, String);
 
 /// The tokens before all others, in the order of the numbers that [`Translator`] has for them.
 const SPECIAL: [&str; 3] = ["<pad>", "<bos>", "<eos>"];
-/// Tokens that are measured or written at a time.
+/// Tokens that are measured at a time.
 const AT_ONCE: usize = 4096;
 /// Translations that are shown.
 const SHOWN: usize = 10;
@@ -168,24 +169,6 @@ pub fn load(run: &Run) -> Outcome<Translator> {
     Ok(model)
 }
 
-/// What the network writes for sources that end in `EOS`, those of about the same length side by side, and where that
-/// ended. A sentence is at most twice as long as its source and 16 tokens; neither that nor the words depend on the others.
-pub fn write(model: &Translator, sources: &[Vec<i64>]) -> Outcome<Vec<Vec<i64>>> {
-    let lengths: Vec<usize> = sources.iter().map(Vec::len).collect();
-    let most = |rows: &[usize]| 2 * rows.iter().map(|&i| lengths[i]).max().unwrap_or(0) + 16;
-    let mut written = vec![vec![]; sources.len()];
-    for rows in bucketed(&lengths, AT_ONCE, &mut Generator::new(0)) {
-        let batch: Vec<&[i64]> = rows.iter().map(|&i| &sources[i][..]).collect();
-        let (batch, _) = pad(&batch, Translator::PAD)?;
-        let memory = no_grad(|| model.encode(&batch))?;
-        for (i, mut ids) in rows.iter().zip(model.greedy(&memory, most(&rows))?) {
-            ids.truncate(most(&[*i]));
-            written[*i] = ids;
-        }
-    }
-    Ok(written)
-}
-
 /// The text of tokens.
 pub fn text(tokenizer: &Tokenizer, ids: &[i64]) -> Outcome<String> {
     Ok(tokenizer.decode(ids)?.trim().to_string())
@@ -199,10 +182,18 @@ pub struct Translated<'a> {
 }
 
 impl<'a> Translated<'a> {
-    pub fn of(model: &Translator, tokenizer: &Tokenizer, pairs: &'a [Pair]) -> Outcome<Translated<'a>> {
+    /// Errors: a source of more tokens than the model has positions, by its `name`.
+    pub fn of(
+        model: &Translator,
+        tokenizer: &Tokenizer,
+        pairs: &'a [Pair],
+        search: &Search,
+        name: impl Fn(usize) -> String,
+    ) -> Outcome<Translated<'a>> {
         let begin = Instant::now();
         let sources = tokens(tokenizer, pairs.iter().map(|p| &p.0[..]))?;
-        let ours = write(model, &sources)?.iter().map(|ids| text(tokenizer, ids)).collect::<Outcome<_>>()?;
+        let written = search.write(model, &sources, name)?;
+        let ours = written.iter().map(|ids| text(tokenizer, ids)).collect::<Outcome<_>>()?;
         Ok(Translated { pairs, ours, seconds: begin.elapsed().as_secs_f64() })
     }
 
@@ -226,7 +217,7 @@ impl<'a> Translated<'a> {
 }
 
 /// `rushlight eval`: sample translations, loss, BLEU and chrF over the run's test pairs, or over those of `other`.
-pub fn evaluate(run: &Run, other: Option<&Path>) -> Outcome {
+pub fn evaluate(run: &Run, other: Option<&Path>, search: &Search) -> Outcome {
     let Task::Translate { data, valid, test, config } = &run.config.task else {
         return Err(format!("{} is no run of train translate", run.folder.display()).into());
     };
@@ -235,18 +226,17 @@ pub fn evaluate(run: &Run, other: Option<&Path>) -> Outcome {
         Some(path) => read_pairs(path)?,
         None => read_parts(data, None, run.config.seed)?[1].clone(),
     };
+    let path = path.unwrap_or(data).display();
     let (mut model, tokenizer) = (load(run)?, run.tokenizer()?);
-    let fits = |pair: &Pair| -> Outcome<bool> {
-        Ok(tokens(tokenizer, [&pair.0[..]].into_iter())?[0].len() <= config.positions)
-    };
-    let tokenized = Pairs::new(tokenizer, &pairs, config.positions)?;
-    let _ = fits;
-    let [loss, accuracy] = measure(&mut model, &tokenized, 0.0)?;
-    let translated = Translated::of(&model, tokenizer, &pairs)?;
+    let [loss, accuracy] = measure(&mut model, &Pairs::new(tokenizer, &pairs, config.positions)?, 0.0)?;
+    let translated = Translated::of(&model, tokenizer, &pairs, search, |i| format!("{path}: row {}", i + 1))?;
     translated.show(SHOWN)?;
-    let (n, path) = (pairs.len(), path.unwrap_or(data).display());
-    let rate = n as f64 / translated.seconds.max(1e-9);
-    say!("{n} pairs of {path}, translated in {:.1} s: {rate:.0} sentences a second", translated.seconds);
-    say!("loss {loss:.4}, perplexity {:.2}, the likeliest token right {:.2}% of the time", loss.exp(), 100.0 * accuracy);
+    let (n, seconds) = (pairs.len(), translated.seconds);
+    say!("{n} pairs of {path}, translated in {seconds:.1} s: {:.0} sentences a second", n as f64 / seconds.max(1e-9));
+    say!(
+        "loss {loss:.4}, perplexity {:.2}, the likeliest token right {:.2}% of the time",
+        loss.exp(),
+        100.0 * accuracy
+    );
     translated.score()
 }

@@ -14,6 +14,8 @@ use rushlight::nn::{
 };
 use rushlight::{DType, Error, Result, Tensor, no_grad};
 
+use crate::text::{BeamSearch, Hypothesis};
+
 const OP: &str = "Translator";
 
 /// The sizes of a [`Translator`].
@@ -61,6 +63,7 @@ impl Memory {
 ///
 /// ```
 /// use rushlight::{Tensor, nn::Module};
+/// use rushlight_models::text::BeamSearch;
 /// use rushlight_models::{Translator, TranslatorConfig};
 ///
 /// let (vocab_size, positions, heads, width, hidden) = (50, 16, 2, 32, 64);
@@ -73,8 +76,9 @@ impl Memory {
 /// assert_eq!(model.decode(&target, &memory)?.dims(), [2, 3, 50]); // of what follows each
 ///
 /// model.eval();
-/// let translations = model.greedy(&model.encode(&source)?, 10)?;
-/// assert!(translations.len() == 2 && translations[0].len() <= 10);
+/// let search = BeamSearch { beams: 1, max_length: 10, ..Default::default() };
+/// let found = model.translate(&model.encode(&source)?, &search)?;
+/// assert!(found.len() == 2 && found[0][0].tokens.len() <= 10);
 /// # Ok::<(), rushlight::Error>(())
 /// ```
 #[derive(Module)]
@@ -165,11 +169,7 @@ impl Translator {
 
     /// A cache for [`Translator::next_logits`], as long as the longest sequence.
     pub fn cache(&self) -> KvCache {
-        self.cache_for(self.positions())
-    }
-
-    fn cache_for(&self, length: usize) -> KvCache {
-        KvCache::new(self.decoder.layers.len(), length)
+        KvCache::new(self.decoder.layers.len(), self.positions())
     }
 
     /// The logits, `[B, vocab]`, of what follows the last of the tokens `[B, T]`, which follow those in `cache` and are
@@ -186,41 +186,21 @@ impl Translator {
         })
     }
 
-    /// The likeliest token after the other, for all sentences at once, each until `EOS`, which is left out, or `most`
-    /// tokens. Rows that have ended are dropped from the batch, a quarter of it at a time.
+    /// Translations of all sentences at once, by `search`, whose `eos` is [`Translator::EOS`] and whose greatest length is
+    /// at most that of the model; with one beam the likeliest token after the other. What is written ends before `EOS`.
     ///
-    /// Errors: those of [`Translator::next_logits`].
-    pub fn greedy(&self, memory: &Memory, most: usize) -> Result<Vec<Vec<i64>>> {
+    /// Errors: those of [`BeamSearch::run`].
+    pub fn translate(&self, memory: &Memory, search: &BeamSearch) -> Result<Vec<Vec<Hypothesis>>> {
+        let max_length = search.max_length.min(self.positions());
+        let search = BeamSearch { eos: Some(Translator::EOS), max_length, ..*search };
         let [sentences, _] = memory.padding.dims_of(OP)?;
-        let most = most.min(self.positions());
-        let mut written = vec![vec![]; sentences];
-        // Which sentence a row of the batch is, while it is written.
-        let mut rows: Vec<Option<usize>> = (0..sentences).map(Some).collect();
-        let (mut memory, mut cache) = (memory.clone(), self.cache_for(most));
-        let mut last = vec![Translator::BOS; sentences];
-        for _ in 0..most {
-            let going: Vec<usize> = (0..rows.len()).filter(|&i| rows[i].is_some()).collect();
-            if going.is_empty() {
-                break;
-            }
-            if going.len() * 4 <= rows.len() * 3 {
-                let kept = Tensor::from_vec(going.iter().map(|&i| i as i64).collect(), going.len())?;
-                memory = memory.select(&kept)?;
-                cache.reorder(&kept)?;
-                last = going.iter().map(|&i| last[i]).collect();
-                rows = going.iter().map(|&i| rows[i]).collect();
-            }
-            let logits = self.next_logits(&Tensor::from_vec(last, [rows.len(), 1])?, &memory, &mut cache)?;
-            last = logits.argmax(-1)?.to_vec::<i64>()?; // [rows]
-            for (row, &token) in rows.iter_mut().zip(&last) {
-                match *row {
-                    Some(_) if token == Translator::EOS => *row = None,
-                    Some(sentence) => written[sentence].push(token),
-                    None => {}
-                }
-            }
-        }
-        Ok(written)
+        let begin = Tensor::from_vec(vec![Translator::BOS; sentences], [sentences, 1])?;
+        let (mut memory, mut cache) = (memory.clone(), KvCache::new(self.decoder.layers.len(), max_length));
+        search.run(&begin, |tokens, parents| {
+            memory = memory.select(parents)?;
+            cache.reorder(parents)?;
+            self.next_logits(tokens, &memory, &mut cache)
+        })
     }
 
     /// `[B, T]` token ids, at the places from `offset` on, to `[B, T, C]`.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use rushlight::data::epoch_generator;
+use rushlight::nn::Module;
 use rushlight::optim::{AdamW, Group, Optimizer, Schedule};
 use rushlight::{MatmulPrecision, Tensor, with_matmul_precision};
 use rushlight_models::{Translator, TranslatorConfig};
@@ -10,7 +11,8 @@ use rushlight_models::{Translator, TranslatorConfig};
 use super::Common;
 use super::session::{self, Score, Test, Training};
 use crate::run::{Config, Run, Task};
-use crate::translation::{self, Pairs};
+use crate::translate::Search;
+use crate::translation::{self, Pair, Pairs, Translated};
 use crate::{Outcome, data};
 
 #[derive(clap::Args)]
@@ -22,6 +24,9 @@ pub struct Args {
     /// Such pairs to be measured on [default: a tenth of --data]
     #[arg(long, value_name = "FILE", requires = "data")]
     valid: Option<PathBuf>,
+    /// Such pairs for eval [default: those of --valid]
+    #[arg(long, value_name = "FILE", requires = "data")]
+    test: Option<PathBuf>,
     /// Layers of the encoder, and of the decoder
     #[arg(long, value_name = "N", default_value_t = 3)]
     layers: usize,
@@ -47,35 +52,54 @@ pub struct Args {
     common: Common,
 }
 
+/// How much of a target is spread over all tokens.
+const SMOOTHING: f64 = 0.1;
+
 pub fn main(args: &Args) -> Outcome {
     args.common.set_threads()?;
     let (run, resume) = match &args.common.resume {
         Some(folder) => (Run::open(folder)?, true),
         None => (new_run(args)?, false),
     };
+    let parts = read_parts(args, &run)?;
     let config = translation::sizes(&run)?;
-    let Task::Translate { data, valid, .. } = &run.config.task else { return Err("no run of train translate".into()) };
-    let pairs = |path: &PathBuf| {
-        Pairs::new(run.tokenizer()?, &translation::read_pairs(path)?, config.positions, path)
-    };
-    let task = Translate { run: &run, learnt: pairs(data)?, measured: pairs(valid)? };
+    let tokenizer = run.tokenizer()?;
+    let [learnt, measured] = [&parts[0], &parts[1]].map(|part| Pairs::new(tokenizer, part, config.positions));
+    let task = Translate { run: &run, learnt: learnt?, measured: measured? };
     rushlight::random::manual_seed(run.config.seed);
     let mut model = Translator::new(config)?;
     let fit = || session::fit(&run, &task, &mut model, resume);
     let Some(seconds) = with_matmul_precision(MatmulPrecision::Medium, fit)? else { return Ok(()) };
-    say!("after {seconds:.1} s");
+    model.eval();
+    let greedy = Translated::of(&model, tokenizer, &parts[1], &Search::default(), |i| format!("pair {}", i + 1))?;
+    say!("\nafter {seconds:.1} s it translates, of {} validation pairs:\n", parts[1].len());
+    greedy.show(3)?;
+    greedy.score()?;
+    let folder = run.folder.display();
+    say!("\nmodel, history and pictures are in {folder}; more of it: rushlight translate {folder} \"…\"");
     Ok(())
 }
 
+/// The pairs that a run learns from, and those it is measured on.
+fn read_parts(args: &Args, run: &Run) -> Outcome<[Vec<Pair>; 2]> {
+    let Task::Translate { data, valid, .. } = &run.config.task else {
+        return Err(format!("{} is no run of train translate", run.folder.display()).into());
+    };
+    let data = args.data.as_deref().unwrap_or(data);
+    translation::read_parts(data, args.valid.as_deref().or(valid.as_deref()), run.config.seed)
+}
+
 fn new_run(args: &Args) -> Outcome<Run> {
-    let (data, valid) = match (&args.data, &args.valid) {
-        (Some(data), Some(valid)) => (data.clone(), valid.clone()),
-        _ => {
+    let (data, valid, test) = match &args.data {
+        Some(data) => (data.clone(), args.valid.clone(), args.test.clone()),
+        None => {
             let folder = data::bundled("en-es")?;
-            (folder.join("train.tsv.gz"), folder.join("valid.tsv.gz"))
+            let [train, valid, test] = ["train", "valid", "test"].map(|part| folder.join(format!("{part}.tsv.gz")));
+            (train, Some(valid), Some(test))
         }
     };
-    let tokenizer = translation::train_tokenizer(&translation::read_pairs(&data)?, args.vocab)?;
+    let [learnt, _] = translation::read_parts(&data, valid.as_deref(), args.common.seed)?;
+    let tokenizer = translation::train_tokenizer(&learnt, args.vocab)?;
     let config = TranslatorConfig {
         vocab_size: tokenizer.vocab_size(),
         positions: args.positions,
@@ -89,7 +113,7 @@ fn new_run(args: &Args) -> Outcome<Run> {
     let whole = |path: PathBuf| path.canonicalize().unwrap_or(path);
     let config = Config {
         version: env!("CARGO_PKG_VERSION").to_string(),
-        task: Task::Translate { data: whole(data), valid: whole(valid), config },
+        task: Task::Translate { data: whole(data), valid: valid.map(whole), test: test.map(whole), config },
         epochs: args.common.epochs.unwrap_or(15),
         batch: args.common.batch.unwrap_or(96),
         lr: args.common.lr.unwrap_or(1e-3),
@@ -117,7 +141,12 @@ impl Training for Translate<'_> {
 
     fn summary(&self) -> String {
         let (learnt, measured) = (&self.learnt, &self.measured);
-        format!("{} training pairs of {} tokens to write, {} to be measured on", learnt.len(), learnt.num_tokens(), measured.len())
+        format!(
+            "{} training pairs of {} tokens to write, {} to be measured on",
+            learnt.len(),
+            learnt.num_tokens(),
+            measured.len()
+        )
     }
 
     /// The same in every epoch: only equally long pairs change places.
@@ -130,12 +159,12 @@ impl Training for Translate<'_> {
     }
 
     fn score(&self, model: &Translator, batch: &[Tensor]) -> Outcome<Score> {
-        let (loss, right) = translation::score(model, batch)?;
+        let (loss, right) = translation::score(model, batch, SMOOTHING)?;
         Ok(Score { loss, right, seen: batch[3].numel() as u64 })
     }
 
     fn measure(&self, model: &mut Translator) -> Outcome<Test> {
-        let (loss, accuracy) = translation::measure(model, &self.measured)?;
+        let [loss, accuracy] = translation::measure(model, &self.measured, SMOOTHING)?;
         Ok(Test { loss, accuracy })
     }
 
