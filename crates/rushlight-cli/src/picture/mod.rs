@@ -1,5 +1,6 @@
 //! Pictures of a run: each one function from plain numbers to `name.svg` and `name.png`.
 
+mod attention;
 mod axes;
 mod confusion;
 mod curves;
@@ -9,6 +10,7 @@ mod image_grid;
 mod page;
 mod palette;
 
+pub use attention::{Attention, attention, visible};
 pub use confusion::confusion;
 pub use curves::{Curves, curves};
 pub use decision_boundary::decision_boundary;
