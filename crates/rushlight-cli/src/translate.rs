@@ -1,15 +1,15 @@
 //! `rushlight translate RUN "text"…`: sentences, or lines of standard input, in the other language.
 
 use std::io::{BufRead, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use rushlight::no_grad;
 use rushlight::random::Generator;
+use rushlight::{Tensor, no_grad};
 use rushlight_models::Translator;
 use rushlight_models::text::{BeamSearch, bucketed, pad};
 
 use crate::run::Run;
-use crate::{Outcome, translation};
+use crate::{Outcome, picture, translation};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -20,7 +20,7 @@ pub struct Args {
     texts: Vec<String>,
     #[command(flatten)]
     search: Search,
-    /// Draw which words were looked at to write each word, as SVG and PNG
+    /// Draw what each head looked at to write each word of one text, as SVG and PNG
     #[arg(long, value_name = "FILE")]
     attention: Option<PathBuf>,
     /// Threads to use [default: all cores]
@@ -98,6 +98,13 @@ pub fn main(args: &Args) -> Outcome {
         }
         Ok(())
     };
+    if let Some(path) = &args.attention {
+        let [text] = &args.texts[..] else {
+            return Err(format!("--attention draws one text; {} are given", args.texts.len()).into());
+        };
+        translate(&args.texts, &|_| "the text".to_string())?;
+        return draw(path, &run, &model, text, &args.search);
+    }
     if !args.texts.is_empty() {
         return translate(&args.texts, &|i| format!("text {}", i + 1));
     }
@@ -113,6 +120,36 @@ pub fn main(args: &Args) -> Outcome {
         }
         translate(&texts, &|i| format!("line {}", before + i + 1))?;
     }
+}
+
+/// The weights of the cross-attention: a row for each token that was written, and the end; a column for each that was read.
+fn draw(path: &Path, run: &Run, model: &Translator, text: &str, search: &Search) -> Outcome {
+    let tokenizer = run.tokenizer()?;
+    let source = translation::tokens(tokenizer, [text].into_iter())?;
+    let mut written = search.write(model, &source, |_| "the text".to_string())?.concat();
+    let before = [&[Translator::BOS][..], &written].concat();
+    written.push(Translator::EOS);
+    let names = |ids: &[i64]| -> Outcome<Vec<String>> {
+        let name = |&id: &i64| match tokenizer.decode(&[id])? {
+            special if special.is_empty() => Ok(tokenizer.token(id).unwrap_or_default()),
+            token => Ok(picture::visible(&token)),
+        };
+        ids.iter().map(name).collect()
+    };
+    let source = source.concat();
+    let weights = no_grad(|| {
+        let memory = model.encode(&Tensor::from_slice(&source, [1, source.len()])?)?;
+        Ok::<_, rushlight::Error>(
+            model.decode_with_weights(&Tensor::from_slice(&before, [1, before.len()])?, &memory)?.1,
+        )
+    })?;
+    let layers = weights.iter().map(|w| w.to_vec::<f32>()).collect::<Result<Vec<_>, _>>()?;
+    let (rows, columns, heads) = (&names(&written)?[..], &names(&source)?[..], translation::sizes(run)?.heads);
+    let shown = picture::Attention { rows, columns, heads, layers: &layers };
+    let title = "What each word was written by looking at";
+    picture::attention(path, title, "a row for each token that was written, a column for each that was read", &shown)?;
+    say!("the attention of each head: {}", path.with_extension("svg").display());
+    Ok(())
 }
 
 /// Lines as they come.
