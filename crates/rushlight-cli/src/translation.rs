@@ -228,8 +228,8 @@ pub fn evaluate(run: &Run, other: Option<&Path>, search: &Search) -> Outcome {
     };
     let path = path.unwrap_or(data).display();
     let (mut model, tokenizer) = (load(run)?, run.tokenizer()?);
-    let [loss, accuracy] = measure(&mut model, &Pairs::new(tokenizer, &pairs, config.positions)?, 0.0)?;
     let translated = Translated::of(&model, tokenizer, &pairs, search, |i| format!("{path}: row {}", i + 1))?;
+    let [loss, accuracy] = measure(&mut model, &Pairs::new(tokenizer, &pairs, config.positions)?, 0.0)?;
     translated.show(SHOWN)?;
     let (n, seconds) = (pairs.len(), translated.seconds);
     say!("{n} pairs of {path}, translated in {seconds:.1} s: {:.0} sentences a second", n as f64 / seconds.max(1e-9));

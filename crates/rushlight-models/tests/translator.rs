@@ -125,7 +125,7 @@ fn what_does_not_fit_is_an_error() -> Result<()> {
 #[test]
 fn it_learns_to_translate() -> Result<()> {
     random::manual_seed(5);
-    let config = TranslatorConfig { encoder_layers: 1, decoder_layers: 1, dropout: 0.0, ..small() };
+    let config = TranslatorConfig { encoder_layers: 1, decoder_layers: 1, dropout: 0.0, heads: 2, ..small() };
     let mut model = Translator::new(&config)?;
     let mut optimizer = Optimizer::new(AdamW { lr: 5e-3, ..AdamW::default() });
     let mut rng = Generator::new(6);
@@ -133,8 +133,8 @@ fn it_learns_to_translate() -> Result<()> {
         let end = source.len() - 1;
         source[..end].iter().rev().map(|w| 3 + (w - 2) % 20).collect()
     };
-    for _ in 0..400 {
-        let sources = words(&mut rng, &[4; 32]);
+    for _ in 0..300 {
+        let sources = words(&mut rng, &[4; 24]);
         let target: Vec<Vec<i64>> = sources.iter().map(|s| translate(s)).collect();
         let begun: Vec<Vec<i64>> = target.iter().map(|t| [&[Translator::BOS], &t[..]].concat()).collect();
         let next: Vec<i64> = target.iter().flat_map(|t| [&t[..], &[Translator::EOS]].concat()).collect();
@@ -150,6 +150,7 @@ fn it_learns_to_translate() -> Result<()> {
     let search = BeamSearch { beams: 1, max_length: 10, ..Default::default() };
     let found = model.translate(&memory, &search)?;
     let right = found.iter().zip(&sources).filter(|(f, s)| f[0].finished && f[0].tokens == translate(s)).count();
+    println!("{right}");
     assert!(right >= 45, "{right} of 50");
     Ok(())
 }

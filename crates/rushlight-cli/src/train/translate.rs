@@ -98,6 +98,8 @@ fn new_run(args: &Args) -> Outcome<Run> {
             (train, Some(valid), Some(test))
         }
     };
+    // What eval will need is looked at now, not when the training is over.
+    test.as_deref().map_or(Ok(vec![]), translation::read_pairs)?;
     let [learnt, _] = translation::read_parts(&data, valid.as_deref(), args.common.seed)?;
     let tokenizer = translation::train_tokenizer(&learnt, args.vocab)?;
     let config = TranslatorConfig {

@@ -9,3 +9,4 @@ mod points;
 #[cfg(unix)]
 mod stopping;
 mod texts;
+mod translations;
