@@ -51,8 +51,8 @@ const AT_ONCE: usize = 2048;
 const LINES: usize = 512;
 
 impl Search {
-    /// What the network writes for sources that end in `EOS`, those of about the same length side by side. A sentence has
-    /// at most twice the tokens of its source and 16: neither that nor what is in it depends on the others.
+    /// What the network writes for sources that end in `EOS`, those of about the same length side by side; at most twice
+    /// as many tokens as the source has, and 16.
     ///
     /// Errors: a source of more tokens than the model has positions, by its `name`.
     pub fn write(
@@ -88,7 +88,7 @@ pub fn main(args: &Args) -> Outcome {
     rushlight::set_num_threads(args.threads).map_err(|e| format!("--threads {}: {e}", args.threads))?;
     let run = Run::open(&args.run)?;
     let model = translation::load(&run)?;
-    let translate = |texts: &[String], name: &dyn Fn(usize) -> String| -> Outcome {
+    let translate = |texts: &[String], name: &dyn Fn(usize) -> String| -> Outcome<Vec<Vec<i64>>> {
         let sources = translation::tokens(run.tokenizer()?, texts.iter().map(|t| &t[..]))?;
         let written = args.search.write(&model, &sources, name)?;
         for (text, ids) in texts.iter().zip(&written) {
@@ -96,17 +96,18 @@ pub fn main(args: &Args) -> Outcome {
             let ids = if text.trim().is_empty() { &[] } else { &ids[..] };
             say!("{}", translation::text(run.tokenizer()?, ids)?);
         }
-        Ok(())
+        Ok(written)
     };
     if let Some(path) = &args.attention {
         let [text] = &args.texts[..] else {
             return Err(format!("--attention draws one text; {} are given", args.texts.len()).into());
         };
-        translate(&args.texts, &|_| "the text".to_string())?;
-        return draw(path, &run, &model, text, &args.search);
+        let written = translate(&args.texts, &|_| "the text".to_string())?.concat();
+        return draw(path, &run, &model, text, written);
     }
     if !args.texts.is_empty() {
-        return translate(&args.texts, &|i| format!("text {}", i + 1));
+        translate(&args.texts, &|i| format!("text {}", i + 1))?;
+        return Ok(());
     }
     let input = std::io::stdin();
     // Who types wants an answer to each line.
@@ -123,10 +124,9 @@ pub fn main(args: &Args) -> Outcome {
 }
 
 /// The weights of the cross-attention: a row for each token that was written, and the end; a column for each that was read.
-fn draw(path: &Path, run: &Run, model: &Translator, text: &str, search: &Search) -> Outcome {
+fn draw(path: &Path, run: &Run, model: &Translator, text: &str, mut written: Vec<i64>) -> Outcome {
     let tokenizer = run.tokenizer()?;
-    let source = translation::tokens(tokenizer, [text].into_iter())?;
-    let mut written = search.write(model, &source, |_| "the text".to_string())?.concat();
+    let source = translation::tokens(tokenizer, [text].into_iter())?.concat();
     let before = [&[Translator::BOS][..], &written].concat();
     written.push(Translator::EOS);
     let names = |ids: &[i64]| -> Outcome<Vec<String>> {
@@ -136,7 +136,6 @@ fn draw(path: &Path, run: &Run, model: &Translator, text: &str, search: &Search)
         };
         ids.iter().map(name).collect()
     };
-    let source = source.concat();
     let weights = no_grad(|| {
         let memory = model.encode(&Tensor::from_slice(&source, [1, source.len()])?)?;
         Ok::<_, rushlight::Error>(

@@ -48,14 +48,6 @@ pub struct Memory {
     pub padding: Tensor,
 }
 
-impl Memory {
-    /// The sentences named by `rows`, `[n]` of i64, in that order. Errors: one that is not there.
-    pub fn select(&self, rows: &Tensor) -> Result<Memory> {
-        let [encoded, padding] = [&self.encoded, &self.padding].map(|t| t.index_select(0, rows));
-        Ok(Memory { encoded: encoded?, padding: padding? })
-    }
-}
-
 /// Sentences of token ids, `[B, S]`, to sentences of the other language.
 ///
 /// A sentence that is read ends in [`Translator::EOS`], one that is written begins with [`Translator::BOS`] and ends in
@@ -197,8 +189,9 @@ impl Translator {
         let begin = Tensor::from_vec(vec![Translator::BOS; sentences], [sentences, 1])?;
         let (mut memory, mut cache) = (memory.clone(), KvCache::new(self.decoder.layers.len(), max_length));
         search.run(&begin, |tokens, parents| {
-            memory = memory.select(parents)?;
+            // From the second step on, the cache has what is needed of the sentences, and each row only its mask.
             cache.reorder(parents)?;
+            memory.padding = memory.padding.index_select(0, parents)?;
             self.next_logits(tokens, &memory, &mut cache)
         })
     }

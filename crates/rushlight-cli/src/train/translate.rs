@@ -36,11 +36,11 @@ pub struct Args {
     /// Width
     #[arg(long, value_name = "N", default_value_t = 256)]
     width: usize,
-    /// The numbers between the two products of a layer's network [default: four times the width]
+    /// The numbers between the two products of a layer's network [default: twice the width]
     #[arg(long, value_name = "N")]
     hidden: Option<usize>,
     /// The share of numbers that is dropped in training
-    #[arg(long, value_name = "P", default_value_t = 0.2)]
+    #[arg(long, value_name = "P", default_value_t = 0.1)]
     dropout: f64,
     /// Tokens that both languages share
     #[arg(long, value_name = "N", default_value_t = 4096)]
@@ -57,18 +57,17 @@ const SMOOTHING: f64 = 0.1;
 
 pub fn main(args: &Args) -> Outcome {
     args.common.set_threads()?;
-    let (run, resume) = match &args.common.resume {
-        Some(folder) => (Run::open(folder)?, true),
-        None => (new_run(args)?, false),
+    let (run, parts) = match &args.common.resume {
+        Some(folder) => old_run(args, Run::open(folder)?)?,
+        None => new_run(args)?,
     };
-    let parts = read_parts(args, &run)?;
     let config = translation::sizes(&run)?;
     let tokenizer = run.tokenizer()?;
     let [learnt, measured] = [&parts[0], &parts[1]].map(|part| Pairs::new(tokenizer, part, config.positions));
     let task = Translate { run: &run, learnt: learnt?, measured: measured? };
     rushlight::random::manual_seed(run.config.seed);
     let mut model = Translator::new(config)?;
-    let fit = || session::fit(&run, &task, &mut model, resume);
+    let fit = || session::fit(&run, &task, &mut model, args.common.resume.is_some());
     let Some(seconds) = with_matmul_precision(MatmulPrecision::Medium, fit)? else { return Ok(()) };
     model.eval();
     let greedy = Translated::of(&model, tokenizer, &parts[1], &Search::default(), |i| format!("pair {}", i + 1))?;
@@ -80,16 +79,17 @@ pub fn main(args: &Args) -> Outcome {
     Ok(())
 }
 
-/// The pairs that a run learns from, and those it is measured on.
-fn read_parts(args: &Args, run: &Run) -> Outcome<[Vec<Pair>; 2]> {
+/// With the pairs to learn from, and those to be measured on.
+fn old_run(args: &Args, run: Run) -> Outcome<(Run, [Vec<Pair>; 2])> {
     let Task::Translate { data, valid, .. } = &run.config.task else {
         return Err(format!("{} is no run of train translate", run.folder.display()).into());
     };
     let data = args.data.as_deref().unwrap_or(data);
-    translation::read_parts(data, args.valid.as_deref().or(valid.as_deref()), run.config.seed)
+    let parts = translation::read_parts(data, args.valid.as_deref().or(valid.as_deref()), run.config.seed)?;
+    Ok((run, parts))
 }
 
-fn new_run(args: &Args) -> Outcome<Run> {
+fn new_run(args: &Args) -> Outcome<(Run, [Vec<Pair>; 2])> {
     let (data, valid, test) = match &args.data {
         Some(data) => (data.clone(), args.valid.clone(), args.test.clone()),
         None => {
@@ -100,8 +100,8 @@ fn new_run(args: &Args) -> Outcome<Run> {
     };
     // What eval will need is looked at now, not when the training is over.
     test.as_deref().map_or(Ok(vec![]), translation::read_pairs)?;
-    let [learnt, _] = translation::read_parts(&data, valid.as_deref(), args.common.seed)?;
-    let tokenizer = translation::train_tokenizer(&learnt, args.vocab)?;
+    let parts = translation::read_parts(&data, valid.as_deref(), args.common.seed)?;
+    let tokenizer = translation::train_tokenizer(&parts[0], args.vocab)?;
     let config = TranslatorConfig {
         vocab_size: tokenizer.vocab_size(),
         positions: args.positions,
@@ -109,7 +109,7 @@ fn new_run(args: &Args) -> Outcome<Run> {
         decoder_layers: args.layers,
         heads: args.heads,
         width: args.width,
-        hidden: args.hidden.unwrap_or(4 * args.width),
+        hidden: args.hidden.unwrap_or(2 * args.width),
         dropout: args.dropout,
     };
     let whole = |path: PathBuf| path.canonicalize().unwrap_or(path);
@@ -117,12 +117,12 @@ fn new_run(args: &Args) -> Outcome<Run> {
         version: env!("CARGO_PKG_VERSION").to_string(),
         task: Task::Translate { data: whole(data), valid: valid.map(whole), test: test.map(whole), config },
         epochs: args.common.epochs.unwrap_or(15),
-        batch: args.common.batch.unwrap_or(96),
+        batch: args.common.batch.unwrap_or(48),
         lr: args.common.lr.unwrap_or(1e-3),
         seed: args.common.seed,
         classes: vec![],
     };
-    Ok(Run::new(&args.common.folder("translate"), config)?.with_tokenizer(tokenizer))
+    Ok((Run::new(&args.common.folder("translate"), config)?.with_tokenizer(tokenizer), parts))
 }
 
 struct Translate<'a> {
