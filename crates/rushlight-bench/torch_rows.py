@@ -241,6 +241,7 @@ def gpt(name, batch, places, vocabulary, layers, width, heads, mixed=False):
         return training(model, optimizer, F.cross_entropy, x, y, mixed)
 
 
+gpt("gpt_tiny_train_step_B12_T64", 12, 64, 65, 4, 128, 4)
 gpt("gpt_char_train_step_B16_T256", 16, 256, 65, 6, 384, 6)
 gpt("gpt_124M_train_step_B4_T64", 4, 64, 50257, 12, 768, 12)
 gpt("gpt_124M_train_step_B4_T256", 4, 256, 50257, 12, 768, 12)

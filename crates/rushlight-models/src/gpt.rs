@@ -149,7 +149,27 @@ impl Gpt {
 
     /// `[B, T]` token ids to `[B, T, vocab]` logits. Errors: more tokens than positions; an id outside the vocabulary.
     pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
-        self.logits(&self.hidden(tokens, None)?)
+        self.logits(&self.hidden(tokens, None, None)?)
+    }
+
+    /// The logits, and the attention weights of each layer, `[B, heads, T, T]`, before dropout: what each token looked at.
+    ///
+    /// ```
+    /// use rushlight::Tensor;
+    /// use rushlight_models::{Gpt, GptConfig};
+    ///
+    /// let config = GptConfig { vocab_size: 16, block_size: 8, n_layer: 2, n_head: 4, n_embd: 32, ..GptConfig::gpt2() };
+    /// let (logits, weights) = Gpt::new(&config)?.forward_with_weights(&Tensor::new([[3i64, 1, 4]])?)?;
+    /// assert_eq!((logits.dims(), weights.len(), weights[0].dims()), (&[1, 3, 16][..], 2, &[1, 4, 3, 3][..]));
+    /// // The first token has only itself to look at.
+    /// assert_eq!(weights[1].narrow(2, 0, 1)?.to_vec::<f32>()?[..3], [1.0, 0.0, 0.0]);
+    /// # Ok::<(), rushlight::Error>(())
+    /// ```
+    /// Errors: as [`Gpt::forward`].
+    pub fn forward_with_weights(&self, tokens: &Tensor) -> Result<(Tensor, Vec<Tensor>)> {
+        let mut weights = vec![];
+        let x = self.hidden(tokens, None, Some(&mut weights))?; // [B, T, C]
+        Ok((self.logits(&x)?, weights))
     }
 
     /// A cache for [`Gpt::forward_cached`], as long as the longest sequence.
@@ -163,7 +183,7 @@ impl Gpt {
     ///
     /// Errors: as there; a cache of another number of layers, or without room.
     pub fn forward_cached(&self, tokens: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
-        no_grad(|| self.logits(&self.hidden(tokens, Some(cache))?))
+        no_grad(|| self.logits(&self.hidden(tokens, Some(cache), None)?))
     }
 
     /// As [`Gpt::forward_cached`], the logits of what follows the last token alone, `[B, vocab]`: a step of writing text.
@@ -187,14 +207,19 @@ impl Gpt {
     /// ```
     pub fn next_logits(&self, tokens: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
         no_grad(|| {
-            let x = self.hidden(tokens, Some(cache))?; // [B, T, C]
+            let x = self.hidden(tokens, Some(cache), None)?; // [B, T, C]
             let last = x.dims()[1].checked_sub(1).ok_or_else(|| Error::invalid("Gpt", "no token to go on from"))?;
             self.logits(&x.select(1, last as i64)?) // [B, vocab]
         })
     }
 
-    /// `[B, T]` token ids, behind those in the cache, to `[B, T, C]`.
-    fn hidden(&self, tokens: &Tensor, cache: Option<&mut KvCache>) -> Result<Tensor> {
+    /// `[B, T]` token ids, behind those in the cache, to `[B, T, C]`; adds the weights of each layer where they are asked for.
+    fn hidden(
+        &self,
+        tokens: &Tensor,
+        cache: Option<&mut KvCache>,
+        mut weights: Option<&mut Vec<Tensor>>,
+    ) -> Result<Tensor> {
         let [_, t] = tokens.dims_of("Gpt")?;
         let (most, past) = (self.wpe.weight.dims()[0], cache.as_ref().map_or(0, |c| c.len()));
         if t > most.saturating_sub(past) {
@@ -205,7 +230,8 @@ impl Gpt {
         let mut x = self.drop.forward(&self.wte.forward(tokens)?.add(&positions)?)?; // [B, T, C]
         let mut caches = cache.map(|cache| cache.layers(self.h.len())).transpose()?;
         for (i, block) in self.h.iter().enumerate() {
-            x = block.step(&x, caches.as_mut().map(|layers| &mut layers[i].own))?; // [B, T, C]
+            let cache = caches.as_mut().map(|layers| &mut layers[i].own);
+            x = block.step(&x, cache, weights.as_deref_mut())?; // [B, T, C]
         }
         Ok(x)
     }
@@ -218,25 +244,35 @@ impl Gpt {
 
 impl Layer for Block {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.step(x, None)
+        self.step(x, None, None)
     }
 }
 
 impl Block {
-    fn step(&self, x: &Tensor, cache: Option<&mut AttentionCache>) -> Result<Tensor> {
-        let x = x.add(&self.attn.step(&self.ln_1.forward(x)?, cache)?)?; // [B, T, C]
+    fn step(
+        &self,
+        x: &Tensor,
+        cache: Option<&mut AttentionCache>,
+        weights: Option<&mut Vec<Tensor>>,
+    ) -> Result<Tensor> {
+        let x = x.add(&self.attn.step(&self.ln_1.forward(x)?, cache, weights)?)?; // [B, T, C]
         x.add(&self.mlp.forward(&self.ln_2.forward(&x)?)?)
     }
 }
 
 impl Layer for CausalSelfAttention {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.step(x, None)
+        self.step(x, None, None)
     }
 }
 
 impl CausalSelfAttention {
-    fn step(&self, x: &Tensor, cache: Option<&mut AttentionCache>) -> Result<Tensor> {
+    fn step(
+        &self,
+        x: &Tensor,
+        cache: Option<&mut AttentionCache>,
+        weights: Option<&mut Vec<Tensor>>,
+    ) -> Result<Tensor> {
         let [b, t, c] = x.dims_of("CausalSelfAttention")?;
         let qkv = self.c_attn.forward(x)?; // [B, T, 3C]
         let heads = |i: usize| qkv.narrow(2, i * c, c)?.reshape([b, t, self.n_head, c / self.n_head])?.transpose(1, 2);
@@ -246,6 +282,9 @@ impl CausalSelfAttention {
         }
         let dropout_p = self.attn_dropout.rate();
         let options = AttentionOptions { causal: Causal::LowerRight, dropout_p, ..Default::default() };
+        if let Some(weights) = weights {
+            weights.push(q.attention_weights(&k, &options)?); // [B, heads, T, past + T]
+        }
         let y = q.scaled_dot_product_attention(&k, &v, &options)?; // [B, heads, T, C / heads]
         let y = y.transpose(1, 2)?.reshape([b, t, c])?; // [B, T, C]
         self.resid_dropout.forward(&self.c_proj.forward(&y)?)

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use rushlight::nn::Module;
+use rushlight::nn::{Layer, Module};
 use rushlight::{Result, Tensor, random, set_num_threads};
 use rushlight_models::{Gpt, GptConfig};
 
@@ -45,6 +45,32 @@ fn a_cache_changes_no_logits() -> Result<()> {
             assert_eq!(cache.len(), 12);
         }
     }
+    Ok(())
+}
+
+#[test]
+fn weights_say_what_each_token_looked_at() -> Result<()> {
+    let gpt = gpt(GptConfig { vocab_size: 17, block_size: 12, n_layer: 3, n_head: 2, n_embd: 32, ..tiny() })?;
+    let tokens = Tensor::randint(0, 17, [2, 9])?;
+    let (logits, weights) = gpt.forward_with_weights(&tokens)?;
+    assert_eq!(distance(&logits, &gpt.forward(&tokens)?)?, 0.0);
+    assert_eq!(weights.len(), 3);
+    for weights in &weights {
+        assert_eq!(weights.dims(), [2, 2, 9, 9]);
+        // Each row is a distribution over the tokens so far.
+        assert!(distance(&weights.sum(-1)?, &weights.sum(-1)?.ones_like()?)? < 1e-5);
+        for (i, row) in weights.to_vec::<f32>()?.chunks(9).enumerate() {
+            assert!(row.iter().enumerate().all(|(j, &w)| if j > i % 9 { w == 0.0 } else { w > 0.0 }), "{row:?}");
+        }
+    }
+    // The weights of the first layer by hand: of the normed embeddings' queries and keys.
+    let x = gpt.wte.forward(&tokens)?.add(&gpt.wpe.weight.narrow(0, 0, 9)?)?;
+    let qkv = gpt.h[0].attn.c_attn.forward(&gpt.h[0].ln_1.forward(&x)?)?; // [2, 9, 96]
+    let heads = |i: usize| qkv.narrow(2, 32 * i, 32)?.reshape([2, 9, 2, 16])?.transpose(1, 2);
+    let scores = heads(0)?.matmul(&heads(1)?.t()?)?.div(4.0)?; // [2, 2, 9, 9]
+    let seen = Tensor::ones([9, 9], scores.dtype())?.tril(0)?.ne(0.0)?;
+    let expected = seen.where_cond(&scores, f64::NEG_INFINITY)?.softmax(-1)?;
+    assert!(distance(&weights[0], &expected)? < 1e-5);
     Ok(())
 }
 

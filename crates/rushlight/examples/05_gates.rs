@@ -25,11 +25,6 @@ mod common;
 use common::{BLUE, INK, ORANGE, Picture, bar, holds, row};
 use rushlight::{DType, Result, Tensor, gradcheck};
 
-/// `x · open + y · (1 − open)`: of a sigmoid a soft gate, of a step a hard one.
-fn gate(open: &Tensor, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    x.mul(open)?.add(&y.mul(&open.neg()?.add(1.0)?)?)
-}
-
 fn main() -> Result<()> {
     let r = Tensor::new([-4.0f64, -1.0, 0.0, 1.0, 4.0])?.requires_grad()?;
     let x = Tensor::full([5], 3.0, DType::F64)?.requires_grad()?;
@@ -42,7 +37,7 @@ fn main() -> Result<()> {
     show("r", &r)?;
     let open = r.detach().sigmoid()?;
     show("σ(r)", &open)?;
-    let out = gate(&r.sigmoid()?, &x, &y)?;
+    let out = x.gate(&y, &r)?;
     show("gate", &out)?;
 
     // The three gradients: x gets what the gate lets through, y the rest, and r learns which of them is to be larger.
@@ -55,10 +50,11 @@ fn main() -> Result<()> {
     holds(&dx, &open.to_f64_vec()?)?;
     holds(&dy, &shut.to_f64_vec()?)?;
     holds(&dr, &(&(&x - &y).detach() * &(&open * &shut)).to_f64_vec()?)?;
-    gradcheck(|t| gate(&t[0].sigmoid()?, &t[1], &t[2]), &[r.detach(), x.detach(), y.detach()], Default::default())?;
+    gradcheck(|t| t[0].gate(&t[1], &t[2]), &[x.detach(), y.detach(), r.detach()], Default::default())?;
 
     // A hard gate chooses as well, but nothing tells r whether it chose well.
-    let hard = gate(&r.step()?, &x, &y)?;
+    let open = r.step()?;
+    let hard = x.mul(&open)?.add(&y.mul(&open.neg()?.add(1.0)?)?)?;
     let dr = hard.sum(..)?.backward()?.remove(&r).expect("flat, but there");
     show("hard gate", &hard)?;
     show("its dr", &dr)?;
@@ -70,7 +66,7 @@ fn main() -> Result<()> {
     let (x, y) = (Tensor::new([3.0f64])?, Tensor::new([-1.0f64])?);
     for step in 0..=40 {
         let tracked = r.requires_grad()?;
-        let out = gate(&tracked.sigmoid()?, &x, &y)?;
+        let out = x.gate(&y, &tracked)?;
         if step % 10 == 0 {
             let open = r.sigmoid()?.item::<f64>()?;
             println!("step {step:>2}  out {:5.2}  σ(r) {open:.2} {}", out.item::<f64>()?, bar(open, 20));
@@ -88,7 +84,7 @@ fn draw() -> Result<()> {
     let open = r.sigmoid()?;
     let points =
         |y: &Tensor| -> Result<Vec<(f64, f64)>> { Ok(r.to_f64_vec()?.into_iter().zip(y.to_f64_vec()?).collect()) };
-    let (shut, out) = (1.0 - &open, gate(&open, &Tensor::new(3.0f64)?, &Tensor::new(-1.0f64)?)?);
+    let (shut, out) = (1.0 - &open, Tensor::new(3.0f64)?.gate(-1.0, &r)?);
     let dr = &(&open * &shut) * 4.0;
     let mut picture = Picture::new(660.0, 230.0);
     picture.text(165.0, 28.0, "gate of x = 3 and y = −1");

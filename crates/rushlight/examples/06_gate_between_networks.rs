@@ -43,8 +43,7 @@ impl Gated {
 
     /// `a, b: [N, 1]` to `[N, 1]`: first(a) · σ(r) + second(b) · (1 − σ(r))
     fn forward(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        let open = self.r.sigmoid()?;
-        self.first.forward(a)?.mul(&open)?.add(&self.second.forward(b)?.mul(&open.neg()?.add(1.0)?)?)
+        self.first.forward(a)?.gate(&self.second.forward(b)?, &self.r)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Softmax is the gate between many: over networks, and over the places of a memory.
 //!
 //! The output is `Σ softmax(r)ᵢ · xᵢ`. Over networks the scores r are learned; over a memory they are the products of a query
-//! with the keys, so that what is read depends on what is asked. Its gradient reaches all xᵢ, each by its weight.
+//! with the keys, so that what is read depends on what is asked. Its gradient reaches all xᵢ, each by its weight. In a
+//! mixture of experts a layer makes the scores of the input: here two straight lines learn to be |x|, each on its side.
 //!
 //! ```text
 //! networks, step 0: loss 0.716
@@ -19,6 +20,9 @@
 //!   x²       0.01 ▏
 //!   sin 2x   0.98 ███████████████████▋
 //!   relu x   0.00 ▏
+//! two experts that learned |x|
+//!   x -1.0  y 1.0  weights 0.0 1.0
+//!   x  1.0  y 1.0  weights 1.0 0.0
 //! memory, query [-1, 0.5] reads 28.83
 //!   right    0.00
 //!   up       0.12 ██▍
@@ -36,8 +40,9 @@ mod common;
 
 use common::{BLUE, ORANGE, Picture, bar, holds};
 use rushlight::loss::{Reduction, mse_loss};
+use rushlight::nn::{BoxedLayer, Layer, Linear, MixtureOfExperts};
 use rushlight::optim::{Adam, Optimizer};
-use rushlight::{DType, Result, Tensor};
+use rushlight::{DType, Result, Tensor, random};
 
 /// Prints the weights of a gate, and returns them for the picture.
 fn show<'a>(names: &[&'a str], weights: &Tensor) -> Result<Vec<(&'a str, f64)>> {
@@ -71,6 +76,25 @@ fn main() -> Result<()> {
             }
         }
         optimizer.step(&mut r, &loss.backward()?)?;
+    }
+
+    // A mixture of experts: the scores are made of the input, so that each x finds its expert.
+    random::manual_seed(0);
+    let experts = vec![Box::new(Linear::new(1, 1)?) as BoxedLayer, Box::new(Linear::new(1, 1)?)];
+    let mut mixture = MixtureOfExperts::new(experts, Linear::new(1, 2)?, None)?;
+    let x = Tensor::linspace(-2.0, 2.0, 41, DType::F32)?.reshape([41, 1])?;
+    let target = x.abs()?;
+    let mut optimizer = Optimizer::new(Adam { lr: 0.05, ..Adam::default() });
+    for _ in 0..600 {
+        let loss = mse_loss(&mixture.forward(&x)?, &target, Reduction::Mean)?;
+        optimizer.step(&mut mixture, &loss.backward()?)?;
+    }
+    println!("two experts that learned |x|");
+    for x in [-1.0f32, 1.0] {
+        let (y, gates) = mixture.forward_with_gates(&Tensor::new([[x]])?)?;
+        let (y, weights) = (y.item::<f64>()?, gates.weights.to_f64_vec()?);
+        println!("  x {x:>4.1}  y {y:.1}  weights {:.1} {:.1}", weights[0], weights[1]);
+        assert!((y - 1.0).abs() < 0.05 && weights[0].max(weights[1]) > 0.95, "{y} {weights:?}");
     }
 
     // A memory: four keys, and a value beside each. The query is near the third key.

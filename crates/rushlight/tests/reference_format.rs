@@ -5,16 +5,18 @@ mod reference;
 
 use reference::{Case, RefTensor, close, files, load, parse};
 
-const FILES: [&str; 14] = [
+const FILES: [&str; 16] = [
     "attention",
     "conv",
     "elementwise",
+    "gates",
     "index",
     "init",
     "loss",
     "matmul",
     "norm",
     "optim",
+    "recurrent",
     "reduce",
     "schedule",
     "softmax_pool",

@@ -11,10 +11,12 @@ use super::{Row, Work, randn};
 
 pub fn rows() -> Vec<Row> {
     let gpt2 = |block_size| GptConfig { block_size, ..GptConfig::gpt2() };
+    let tiny = GptConfig { vocab_size: 65, n_layer: 4, n_head: 4, n_embd: 128, ..gpt2(64) };
     let small = GptConfig { vocab_size: 65, n_layer: 6, n_head: 6, n_embd: 384, ..gpt2(256) };
     vec![
         lenet(),
         mlp(),
+        gpt("gpt_tiny_train_step_B12_T64", tiny, 12, Highest),
         gpt("gpt_char_train_step_B16_T256", small.clone(), 16, Highest),
         gpt("gpt_124M_train_step_B4_T64", gpt2(64), 4, Highest),
         gpt("gpt_124M_train_step_B4_T256", gpt2(256), 4, Highest),

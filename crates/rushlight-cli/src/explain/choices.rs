@@ -190,24 +190,22 @@ pub const TOPICS: &[Topic] = &[
                most of it, and r learns which is useful. With the step in place of σ, r would learn nothing.",
         formula: &["y = a · σ(r) + b · (1 − σ(r))"],
         gradient: &["da = dy · σ(r)", "db = dy · (1 − σ(r))", "dr = dy · (a − b) · σ(r) · (1 − σ(r))"],
-        relation: "A gate is opened by a sigmoid; it is softmax gating between two.",
+        relation: "A gate is opened by a sigmoid; it is softmax gating between two. Highways, GRUs and LSTMs are made of \
+                   gates.",
         examples: &[Worked {
             output: "gate(r, a, b)",
-            f: |t| {
-                let open = t[0].sigmoid()?;
-                t[1].mul(&open)?.add(&t[2].mul(&open.neg()?.add(1.0)?)?)
-            },
+            f: |t| t[1].gate(&t[2], &t[0]),
             inputs: &[("r", &[3], &[-2.0, 0.0, 2.0]), ("a", &[3], &[3.0, 3.0, 3.0]), ("b", &[3], &[-1.0, -1.0, -1.0])],
             dy: &[1.0; 3],
             same: &[("Σ softmax[0, r] · [b, a]", |t| {
                 choices(&t[0])?.softmax(0)?.mul(&Tensor::stack(&[&t[2], &t[1]], 0)?)?.sum(0)
             })],
         }],
-        call: "sigmoid, mul and add, as in examples/05_gates.rs",
+        call: "Tensor::gate(y, r), nn::Gate; examples/05_gates.rs, 06_gate_between_networks.rs",
     },
     Topic {
         name: "softmax-gating",
-        aliases: &["gating", "memory", "mixture-of-experts"],
+        aliases: &["gating", "memory"],
         short: "a learned choice between many",
         what: "Scores r become weights, and the output is the weighted sum of the choices: outputs of networks, or places of \
                a memory. Each choice gets the gradient by its weight, so what is used learns most.",
@@ -216,7 +214,8 @@ pub const TOPICS: &[Topic] = &[
             "dxᵢ = pᵢ · dy",
             "drᵢ = pᵢ · (xᵢ − y) · dy: up for a choice that is above the output, where dy > 0",
         ],
-        relation: "A gate for more than two. If the scores are products of a query with keys, it is attention.",
+        relation: "A gate for more than two. If a layer makes the scores, it is a mixture of experts; if they are products \
+                   of a query with keys, it is attention.",
         examples: &[Worked {
             output: "Σ softmax(r) · x",
             f: |t| t[0].softmax(0)?.mul(&t[1])?.sum(..),
@@ -224,7 +223,7 @@ pub const TOPICS: &[Topic] = &[
             dy: &[1.0],
             same: &[],
         }],
-        call: "softmax, mul and sum, as in examples/07_softmax_gating.rs",
+        call: "softmax, mul and sum, as in examples/07_softmax_gating.rs; nn::MixtureOfExperts",
     },
     Topic {
         name: "attention",

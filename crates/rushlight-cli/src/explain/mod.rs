@@ -1,6 +1,7 @@
 //! `rushlight explain TOPIC`: what an operation is, its formula and gradient, its relations, and numbers computed on the spot.
 
 mod choices;
+mod gates;
 mod layers;
 mod windows;
 mod worked;
@@ -26,7 +27,7 @@ struct Topic {
 
 /// All of them, in the order in which one leads to the next.
 fn topics() -> impl Iterator<Item = &'static Topic> {
-    windows::TOPICS.iter().chain(choices::TOPICS).chain(layers::TOPICS)
+    windows::TOPICS.iter().chain(choices::TOPICS).chain(gates::TOPICS).chain(layers::TOPICS)
 }
 
 #[derive(clap::Args)]

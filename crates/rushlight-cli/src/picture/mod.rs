@@ -2,6 +2,7 @@
 
 mod attention;
 mod axes;
+mod choices;
 mod confusion;
 mod curves;
 mod decision_boundary;
@@ -11,6 +12,7 @@ mod page;
 mod palette;
 
 pub use attention::{Attention, attention, visible};
+pub use choices::{Choice, choices};
 pub use confusion::confusion;
 pub use curves::{Curves, curves};
 pub use decision_boundary::decision_boundary;

@@ -13,7 +13,23 @@ fn every_listed_topic_is_explained() {
     let dir = tempfile::tempdir().unwrap();
     let list = good(dir.path(), "explain");
     let topics: Vec<&str> = list.lines().take_while(|l| !l.is_empty()).map(|l| l.split(' ').next().unwrap()).collect();
-    for needed in ["softmax", "log-softmax", "max", "argmax", "relu", "step", "sigmoid", "pool", "gate", "attention"] {
+    for needed in [
+        "softmax",
+        "log-softmax",
+        "max",
+        "argmax",
+        "relu",
+        "step",
+        "sigmoid",
+        "pool",
+        "gate",
+        "highway",
+        "mixture",
+        "rnn",
+        "gru",
+        "lstm",
+        "attention",
+    ] {
         assert!(topics.contains(&needed), "{needed} in {topics:?}");
     }
     for topic in topics {
@@ -42,6 +58,42 @@ fn the_numbers_are_right() {
     assert_eq!(numbers(&good(dir.path(), "explain max"), "dx "), [0.0, 1.0, 0.0]);
 }
 
+/// The step of an LSTM, a GRU and a plain network, by their formulas: with one number of state.
+#[test]
+fn the_numbers_of_recurrent_networks_are_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |topic: &str| {
+        let out = good(dir.path(), &format!("explain {topic}"));
+        let example = out.split("\nExample\n").nth(1).unwrap().to_string();
+        let row = |label: &str| numbers(&example, label);
+        (row("x "), row("w "), row("v "), row("b "), row("y = "))
+    };
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let (x, w, v, b, y) = read("lstm");
+    let (mut h, mut c) = (0.0, 0.0);
+    for (x, y) in x.iter().zip(&y) {
+        let a = |i: usize| w[i] * x + v[i] * h + b[i];
+        c = sigmoid(a(1)) * c + sigmoid(a(0)) * a(2).tanh();
+        h = sigmoid(a(3)) * c.tanh();
+        assert!((h - y).abs() < 1e-3, "lstm: {h} {y}");
+    }
+    let (x, w, v, b, y) = read("gru");
+    let mut h = 0.0;
+    for (x, y) in x.iter().zip(&y) {
+        let a = |i: usize| w[i] * x + b[i];
+        let (r, z) = (sigmoid(a(0) + v[0] * h), sigmoid(a(1) + v[1] * h));
+        h = z * h + (1.0 - z) * (a(2) + r * v[2] * h).tanh();
+        assert!((h - y).abs() < 1e-3, "gru: {h} {y}");
+    }
+    let (x, w, v, b, y) = read("rnn");
+    let mut h = 0.0;
+    for (x, y) in x.iter().zip(&y) {
+        h = (w[0] * x + v[0] * h + b[0]).tanh();
+        assert!((h - y).abs() < 1e-3, "rnn: {h} {y}");
+    }
+    assert_eq!((x.len(), y.len()), (4, 4));
+}
+
 #[test]
 fn names_are_taken_as_people_write_them() {
     let dir = tempfile::tempdir().unwrap();
@@ -50,6 +102,7 @@ fn names_are_taken_as_people_write_them() {
         assert_eq!(good(dir.path(), &format!("explain {name}")), expected, "{name}");
     }
     assert_eq!(good(dir.path(), "explain conv2d"), good(dir.path(), "explain conv"));
+    assert_eq!(good(dir.path(), "explain mixture of experts"), good(dir.path(), "explain mixture"));
 }
 
 #[test]

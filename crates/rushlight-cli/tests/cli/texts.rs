@@ -105,6 +105,53 @@ fn a_gpt_from_training_to_its_text() {
 }
 
 #[test]
+fn pictures_of_what_a_gpt_looked_at_and_weighed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    poem(&dir.join("poem.txt"), 100);
+    good(dir, "train gpt --data poem.txt --steps 4 --batch 4 --layers 2 --heads 3 --width 12 --block 24 --out run");
+    let svg = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+    let count = |text: &str, part: &str| text.matches(part).count();
+    let generate = "generate run --prompt green -n 12";
+
+    // The pictures change nothing of the text.
+    let text = good(dir, generate);
+    assert_eq!(good(dir, &format!("{generate} --attention looked.svg --probs weighed")), text);
+    let looked = svg("looked.svg");
+    for label in ["layer 1, head 1", "layer 2, head 3", "What each token looked at", "each row is a token"] {
+        assert!(looked.contains(label), "{label}");
+    }
+    assert!(!looked.contains("layer 3") && !looked.contains("head 4"));
+    let weighed = svg("weighed.svg");
+    // Twelve cards of six or seven bars, each with a percentage.
+    assert!((72..=84).contains(&count(&weighed, "%")), "{}", count(&weighed, "%"));
+    assert_eq!(names(dir), ["looked.png", "looked.svg", "poem.txt", "run", "weighed.png", "weighed.svg"]);
+
+    // Past the context: the part that is in sight. The likeliest are among the six, and each is marked in name and bar.
+    good(dir, "generate run --prompt green -n 40 --temperature 0 --attention looked.png --probs weighed.svg");
+    assert!(svg("looked.svg").contains(" of 45 tokens"));
+    let again = svg("weighed.svg");
+    assert_eq!((count(&again, "%"), count(&again, "#CD661D")), (40 * 6, 40 * 2));
+    good(dir, "generate run --prompt green -n 40 --top-k 1 --seed 3 --probs weighed.svg");
+    assert_eq!(svg("weighed.svg"), again);
+
+    for option in ["--attention", "--probs"] {
+        refused(
+            dir,
+            &format!("{generate} {option} no/such/out.svg"),
+            &[option, "no/such/out.svg", "a folder that is there"],
+        );
+    }
+    refused(dir, "generate run -n 0 --probs out.svg", &["--probs draws 1 to 1000 tokens", "asks for 0"]);
+    refused(dir, "generate run -n 1001 --probs out.svg", &["asks for 1001"]);
+    refused(dir, "generate run --attention out --probs out", &["expected two files"]);
+    // A folder is no file.
+    fs::create_dir(dir.join("taken.svg")).unwrap();
+    let said = run(dir, &format!("{generate} --attention taken.svg"));
+    assert!(said.code == Some(1) && said.err.contains("taken.svg"), "{}", said.err);
+}
+
+#[test]
 fn texts_that_cannot_be_learnt_from() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

@@ -4,7 +4,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::gradients::add_into;
-use super::{Gradients, Node, node::Rule, set_grad_enabled};
+use super::{Gradients, Node, ViewFn, node::Rule, set_grad_enabled};
 use crate::{Error, Result, Tensor};
 
 impl Tensor {
@@ -118,6 +118,32 @@ impl Walk {
         Ok(())
     }
 
+    /// The view that a node is, where its gradient may be added in place. What the node saved is freed as by its rule.
+    fn view_of(&self, node: &Node) -> Option<ViewFn> {
+        if self.create_graph {
+            return None;
+        }
+        let mut slot = node.rule.lock().unwrap_or_else(|e| e.into_inner());
+        let view = slot.as_ref()?.view.clone()?;
+        if !self.keep {
+            *slot = None;
+        }
+        Some(view)
+    }
+
+    /// Adds the gradient of a view to what has come to its input, without a tensor of the input's size for each view.
+    fn reach_through(&mut self, node: &Node, view: &ViewFn, dy: &Tensor) -> Result<()> {
+        let Some(Some(input)) = node.inputs.first() else { return Ok(()) };
+        match self.pending.remove(&input.id) {
+            Some(mut sum) => {
+                sum.add_through(view, dy)?;
+                self.pending.insert(input.id, sum);
+                Ok(())
+            }
+            None => self.reach(node.name, input, dy.embed(&input.shape, view.clone())?),
+        }
+    }
+
     fn run(&mut self) -> Result<()> {
         set_grad_enabled(self.create_graph, || {
             while let Some(ByAge(node)) = self.queue.pop() {
@@ -126,7 +152,9 @@ impl Walk {
                 if is_wanted {
                     self.found.insert(node.id, dy.clone());
                 }
-                if !node.is_leaf() {
+                if let Some(view) = self.view_of(&node) {
+                    self.reach_through(&node, &view, &dy)?;
+                } else if !node.is_leaf() {
                     let grads = self.apply(&node, &dy)?;
                     drop(dy);
                     if grads.len() != node.inputs.len() {

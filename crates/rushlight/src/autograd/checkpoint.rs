@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::backward::Walk;
 use super::{Grads, Node, is_grad_enabled, no_grad, set_grad_enabled, watch};
+use super::node::Rule;
 use crate::{Error, Result, Tensor, random};
 
 /// Runs `f` without saving what its operations need for backward, and runs it again when the gradients are asked for.
@@ -59,6 +60,6 @@ pub fn checkpoint(
         let found = Walk::to(wanted.iter().flatten().copied()).from(&y, dy)?;
         Ok(wanted.iter().map(|id| found.get(&(*id)?).cloned()).collect::<Grads>())
     };
-    let node = Node::inner("checkpoint", &output, nodes, None, Box::new(rule));
+    let node = Node::inner("checkpoint", &output, nodes, Rule { backward: Box::new(rule), output: None, view: None });
     Ok(output.with_node(Some(Arc::new(node))))
 }

@@ -17,8 +17,8 @@ pub use backward::grad;
 pub use checkpoint::checkpoint;
 pub use gradcheck::{GradCheck, gradcheck, gradgradcheck};
 pub use gradients::Gradients;
-use node::Backward;
-pub(crate) use node::Node;
+pub(crate) use node::{Node, ViewFn};
+use node::{Backward, Rule};
 
 use crate::{Error, Result, Tensor};
 
@@ -127,7 +127,19 @@ pub fn record<G: IntoGrads>(
     if !tracks(inputs) {
         return Ok(output);
     }
-    attach(name, output, inputs, false, Box::new(move |_, dy| Ok(backward(dy)?.into_grads())))
+    attach(name, output, inputs, None, Box::new(move |_, dy| Ok(backward(dy)?.into_grads())), None)
+}
+
+/// [`record`] for the view `view` of `input`, with the rule for a gradient that is differentiated again.
+pub(crate) fn record_view(
+    name: &'static str,
+    output: Tensor,
+    input: &Tensor,
+    view: ViewFn,
+    backward: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
+) -> Result<Tensor> {
+    let rule = Box::new(move |_: &Tensor, dy: &Tensor| Ok(backward(dy)?.into_grads()));
+    attach(name, output, &[input], None, rule, Some(view))
 }
 
 /// [`record`] for a rule that is simplest in terms of the output: `backward(y, dy)`.
@@ -142,7 +154,8 @@ pub fn record_with_output<G: IntoGrads>(
     if !tracks(inputs) {
         return Ok(output);
     }
-    attach(name, output, inputs, true, Box::new(move |y, dy| Ok(backward(y, dy)?.into_grads())))
+    let saved = Some(output.clone());
+    attach(name, output, inputs, saved, Box::new(move |y, dy| Ok(backward(y, dy)?.into_grads())), None)
 }
 
 /// Whether an operation on these inputs has to be recorded.
@@ -183,7 +196,14 @@ pub(crate) fn no_gradient(name: &'static str, output: Tensor, inputs: &[&Tensor]
     Ok(output)
 }
 
-fn attach(name: &'static str, output: Tensor, inputs: &[&Tensor], keep: bool, rule: Backward) -> Result<Tensor> {
+fn attach(
+    name: &'static str,
+    output: Tensor,
+    inputs: &[&Tensor],
+    saved: Option<Tensor>,
+    backward: Backward,
+    view: Option<ViewFn>,
+) -> Result<Tensor> {
     if !output.dtype().is_float() {
         return Err(Error::dtype(name, output.dtype(), "only float tensors have gradients"));
     }
@@ -191,17 +211,12 @@ fn attach(name: &'static str, output: Tensor, inputs: &[&Tensor], keep: bool, ru
         let message = "the output given to record is tracked already; compute it from detach()ed inputs";
         return Err(Error::gradient(name, message));
     }
-    Ok(output.with_recorded(name, inputs, keep, rule))
+    let nodes = inputs.iter().map(|t| t.node().cloned()).collect();
+    let node = Node::inner(name, &output, nodes, Rule { backward, output: saved, view });
+    Ok(output.with_node(Some(Arc::new(node))))
 }
 
 impl Tensor {
-    fn with_recorded(self, name: &'static str, inputs: &[&Tensor], keep: bool, rule: Backward) -> Tensor {
-        let nodes = inputs.iter().map(|t| t.node().cloned()).collect();
-        let saved = keep.then(|| self.clone());
-        let node = Node::inner(name, &self, nodes, saved, rule);
-        self.with_node(Some(Arc::new(node)))
-    }
-
     /// This tensor as a leaf that gradients are computed for: a new variable with the same values.
     ///
     /// PyTorch: `x.detach().requires_grad_()`. Errors: not a float dtype.

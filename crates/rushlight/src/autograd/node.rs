@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex};
 use smallvec::SmallVec;
 
 use crate::autograd::Grads;
-use crate::{DType, Shape, Tensor};
+use crate::{DType, Layout, Shape, Tensor};
 
 /// From the output (if saved, else the gradient again) and its gradient to the gradients of the inputs.
 pub(crate) type Backward = Box<dyn Fn(&Tensor, &Tensor) -> crate::Result<Grads> + Send + Sync>;
+
+/// From the layout of a tensor to that of a view of it.
+pub(crate) type ViewFn = Arc<dyn Fn(&Layout) -> Layout + Send + Sync>;
 
 /// How a tracked tensor was computed.
 ///
@@ -31,6 +34,8 @@ pub(crate) struct Node {
 pub(crate) struct Rule {
     pub backward: Backward,
     pub output: Option<Tensor>,
+    /// For a view of its only input: the walk adds the gradient to the input's where the view reads.
+    pub view: Option<ViewFn>,
 }
 
 fn next_id() -> u64 {
@@ -49,11 +54,10 @@ impl Node {
         name: &'static str,
         of: &Tensor,
         inputs: SmallVec<[Option<Arc<Node>>; 2]>,
-        output: Option<Tensor>,
-        backward: Backward,
+        rule: Rule,
     ) -> Node {
         let (shape, dtype) = (of.shape().clone(), of.dtype());
-        let rule = Mutex::new(Some(Rule { backward, output }));
+        let rule = Mutex::new(Some(rule));
         Node { id: next_id(), name, shape, dtype, inputs, rule, leaf: false }
     }
 

@@ -112,6 +112,34 @@ pub(crate) fn float2<T: Float>(
     });
 }
 
+/// `out = f(a, b, c)`, as [`float1`].
+pub(crate) fn float3<T: Float>(
+    [a, b, c]: [Strided<'_, T>; 3],
+    out: &mut [T],
+    f: &(dyn Fn(&mut [T::Compute], [&[T::Compute]; 3]) + Sync),
+) {
+    let (a, b, c) = (Reader::new(a), Reader::new(b), Reader::new(c));
+    parallel::chunks(out, GRAIN, |start, piece| {
+        let (mut sa, mut sb, mut sc) = (Scratch::none(), Scratch::none(), Scratch::none());
+        for (i, out) in piece.chunks_mut(BLOCK).enumerate() {
+            let (start, n) = (start + i * BLOCK, out.len());
+            let (a, b, c) = (a.block(start, n, &mut sa), b.block(start, n, &mut sb), c.block(start, n, &mut sc));
+            match (T::computed(a), T::computed(b), T::computed(c), T::computed_mut(out)) {
+                (Some(a), Some(b), Some(c), Some(out)) => f(out, [a, b, c]),
+                _ => {
+                    let mut wide = [[T::Compute::ZERO; BLOCK]; 4];
+                    let [wide_a, wide_b, wide_c, result] = &mut wide;
+                    widen(a, &mut wide_a[..n]);
+                    widen(b, &mut wide_b[..n]);
+                    widen(c, &mut wide_c[..n]);
+                    f(&mut result[..n], [&wide_a[..n], &wide_b[..n], &wide_c[..n]]);
+                    out.iter_mut().zip(result).for_each(|(o, r)| *o = T::down(*r));
+                }
+            }
+        }
+    });
+}
+
 fn widen<T: Float>(x: &[T], out: &mut [T::Compute]) {
     out.iter_mut().zip(x).for_each(|(o, x)| *o = x.up());
 }

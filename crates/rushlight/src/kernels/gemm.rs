@@ -109,6 +109,27 @@ impl<'a, T> MatMut<'a, T> {
     }
 }
 
+/// Where a matrix that tasks share out begins.
+#[derive(Clone, Copy)]
+pub(super) struct Out<T> {
+    pub start: *mut T,
+    pub row: isize,
+    pub col: isize,
+}
+
+// SAFETY: tasks write to pieces that do not overlap.
+unsafe impl<T: Send> Sync for Out<T> {}
+
+impl<T> Out<T> {
+    pub(super) fn of(out: MatMut<T>) -> Out<T> {
+        Out { start: out.data.as_mut_ptr().wrapping_add(out.offset), row: out.row_stride, col: out.col_stride }
+    }
+
+    pub(super) fn at(self, i: usize, j: usize) -> *mut T {
+        self.start.wrapping_offset(i as isize * self.row + j as isize * self.col)
+    }
+}
+
 /// Asserts that every index of a matrix that has elements lies within `len`.
 #[track_caller]
 fn check_bounds(len: usize, offset: usize, dims: [(usize, isize); 2]) {
@@ -275,18 +296,24 @@ macro_rules! native {
                         return times_columns(out, lhs, rhs, accumulate, threads, &mut turned);
                     }
                 }
-                let mut multiply = move |parallelism| {
+                let to = Out::of(out);
+                let (m, n, k) = (lhs.rows, rhs.cols, lhs.cols);
+                let (down, across) = cuts(m, n, k, threads);
+                parallel::run(down * across, |t| {
+                    let (i, rows) = part(m, down, TILE_ROWS, t / across);
+                    let (j, cols) = part(n, across, TILE_COLS, t % across);
+                    let (lhs, rhs) = (lhs.block((i, rows), (0, k)), rhs.block((0, k), (j, cols)));
                     // SAFETY: every element that the sizes and strides name lies within its slice, and no two of
-                    // `out` coincide (checked by `checked_work`); `out` is borrowed alone. With k = 0 no operand is
-                    // read, so their offsets may point anywhere.
+                    // `out` coincide (checked by `checked_work`); `out` is borrowed alone, and pieces of it do not
+                    // overlap. With k = 0 no operand is read, so their offsets may point anywhere.
                     unsafe {
                         ::gemm::gemm(
-                            out.rows,
-                            out.cols,
-                            lhs.cols,
-                            out.data.as_mut_ptr().wrapping_add(out.offset),
-                            out.col_stride,
-                            out.row_stride,
+                            rows,
+                            cols,
+                            k,
+                            to.at(i, j),
+                            to.col,
+                            to.row,
                             accumulate,
                             lhs.data.as_ptr().wrapping_add(lhs.offset),
                             lhs.col_stride,
@@ -299,14 +326,10 @@ macro_rules! native {
                             false,
                             false,
                             false,
-                            parallelism,
+                            ::gemm::Parallelism::None,
                         )
                     }
-                };
-                match threads {
-                    1 => multiply(::gemm::Parallelism::None),
-                    n => parallel::install(|| multiply(::gemm::Parallelism::Rayon(n))),
-                }
+                });
             }
         }
     };
@@ -320,6 +343,35 @@ native!(
     }
 );
 native!(f64,);
+
+/// How many times the rows and the columns of an output are cut for about two tasks to a thread, so that a late one
+/// costs half a task. Each piece brings its operands into the crate's order anew: pieces are as square as may be.
+fn cuts(m: usize, n: usize, k: usize, threads: usize) -> (usize, usize) {
+    let tasks = if threads == 1 { 1 } else { (2 * threads).min(m.saturating_mul(n).saturating_mul(k) / TASK) };
+    // The crate sums over k in blocks that depend on k alone, but for outputs of up to 256 elements, or up to 64 rows and
+    // 64 columns with k above 512. So that the number of threads changes no sum, no piece is that small.
+    let allowed = |&(down, across): &(usize, usize)| {
+        let (rows, cols) = (least(m, down, TILE_ROWS), least(n, across, TILE_COLS));
+        rows.saturating_mul(cols) > 256 && (k <= 512 || rows > 64 || cols > 64)
+    };
+    let all = (1..=tasks).map(|across| (tasks.div_ceil(across), across));
+    all.filter(allowed).min_by_key(|&(down, across)| across * m + down * n).unwrap_or((1, 1))
+}
+
+/// Rows and columns of the crate's tiles.
+const TILE_ROWS: usize = 6;
+const TILE_COLS: usize = 64;
+
+/// Part `i` of `parts` of `len`: where it begins, and how long it is. All but the last are multiples of `unit`.
+fn part(len: usize, parts: usize, unit: usize, i: usize) -> (usize, usize) {
+    let start = |i: usize| if i == parts { len } else { i * len / parts / unit * unit };
+    (start(i), start(i + 1) - start(i))
+}
+
+/// The length of the shortest part.
+fn least(len: usize, parts: usize, unit: usize) -> usize {
+    (0..parts).map(|i| part(len, parts, unit, i).1).min().unwrap_or(0)
+}
 
 /// Elements of a right operand that are turned at a time; few in tests, so that small products take several blocks.
 const TURNED: usize = if cfg!(test) { 1 << 10 } else { 1 << 20 };

@@ -15,7 +15,7 @@ use std::sync::Mutex;
 pub(super) use pack::Source;
 use pack::{Lines, mask, pack};
 
-use super::gemm::{Mat, MatMut};
+use super::gemm::{Mat, MatMut, Out};
 use super::parallel;
 use super::simd::{Level, level};
 use crate::Result;
@@ -37,23 +37,6 @@ const COLS: usize = if cfg!(test) { 48 } else { 384 };
 /// Whether this processor has the instructions and the product is large enough to be packed for them.
 fn worthwhile(rows: usize, cols: usize, depth: usize) -> bool {
     rows >= 8 && cols >= LANES && depth >= LANES && level() == Level::Avx512 && is_x86_feature_detected!("avx512bf16")
-}
-
-/// The output, or the f32 sums of a block of it.
-#[derive(Clone, Copy)]
-struct Out<T> {
-    start: *mut T,
-    row: isize,
-    col: isize,
-}
-
-// SAFETY: tasks write to blocks that do not overlap.
-unsafe impl<T: Send> Sync for Out<T> {}
-
-impl<T> Out<T> {
-    fn at(self, i: usize, j: usize) -> *mut T {
-        self.start.wrapping_offset(i as isize * self.row + j as isize * self.col)
-    }
 }
 
 /// `out = lhs · rhs`, or `out += lhs · rhs`, of matrices that were checked. `false`, and nothing changed, where the processor has no such instructions, the product is small or memory was refused.

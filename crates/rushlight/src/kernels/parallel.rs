@@ -1,42 +1,41 @@
 //! Threads. Work is cut into chunks by its size alone, so results are the same on any number of threads.
 //!
-//! The threads are a rayon pool's; [`run`] hands work to them in a way of its own (`job`), in which the caller works too
-//! and never waits for a thread that has not begun: a thread that sleeps takes longer to wake than a small kernel runs.
+//! In [`run`] the caller works too and never waits for a thread that has not begun (`job`): a thread that sleeps takes
+//! longer to wake than a small kernel runs. The threads are our own (`team`) and not a rayon pool's, which sleep at once.
 
 mod job;
+mod team;
 
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock, mpsc};
+use std::sync::{Arc, RwLock};
 
 use job::Job;
+use team::Team;
 
 use super::simd::prefetch;
 use crate::{Error, Result};
 
 /// Elements a thread should have to work on before a second thread is worth waking.
-pub(crate) const GRAIN: usize = 32 * 1024;
+pub(crate) const GRAIN: usize = 16 * 1024;
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
-static POOL: RwLock<Option<Arc<rayon::ThreadPool>>> = RwLock::new(None);
+static TEAM: RwLock<Option<Arc<Team>>> = RwLock::new(None);
 
 /// Sets how many threads the kernels use; 0 means all cores. Results do not depend on it.
 ///
 /// PyTorch: `torch.set_num_threads`.
 pub fn set_num_threads(threads: usize) -> Result<()> {
     let threads = if threads == 0 { available() } else { threads };
-    let pool = if threads == 1 {
+    let team = if threads == 1 {
         None
     } else {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|i| format!("rushlight-{i}"))
-            .build()
+        // The caller is one of them.
+        let team = Team::new(threads - 1)
             .map_err(|e| Error::invalid("set_num_threads", format!("cannot start {threads} threads: {e}")))?;
-        Some(Arc::new(pool))
+        Some(Arc::new(team))
     };
-    *POOL.write().unwrap_or_else(|e| e.into_inner()) = pool;
+    *TEAM.write().unwrap_or_else(|e| e.into_inner()) = team;
     THREADS.store(threads, Ordering::Relaxed);
     Ok(())
 }
@@ -59,51 +58,13 @@ fn available() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
-/// Runs `f` where rayon's parallel iterators use our threads.
-pub(crate) fn install<R: Send>(f: impl FnOnce() -> R + Send) -> R {
-    if num_threads() == 1 {
-        return f();
-    }
-    let pool = POOL.read().unwrap_or_else(|e| e.into_inner()).clone();
-    match pool {
-        Some(pool) if rayon::current_thread_index().is_some() && pool.current_thread_index().is_none() => {
-            install_from_other_pool(&pool, f)
-        }
-        Some(pool) => pool.install(f),
-        None => f(),
-    }
-}
-
-/// [`install`] for a thread of somebody else's pool.
-///
-/// Rayon would have that thread take up another task of its pool while it waits. The task would then run inside of
-/// what this thread is at: untracked within its `no_grad`, or waiting for a lock that this thread holds.
-fn install_from_other_pool<R: Send>(pool: &rayon::ThreadPool, f: impl FnOnce() -> R + Send) -> R {
-    let (sender, receiver) = mpsc::sync_channel(1);
-    let job: Box<dyn FnOnce() + Send + '_> = Box::new(move || {
-        let result = catch_unwind(AssertUnwindSafe(f));
-        // The receiver waits until this has come.
-        let _ = sender.send(result);
-    });
-    // SAFETY: `f` and its result are all that the job borrows. It has used up the one and sent off the other when
-    // `recv` returns, and nothing between here and there returns or panics.
-    let job: Box<dyn FnOnce() + Send + 'static> = unsafe { std::mem::transmute(job) };
-    pool.spawn(job);
-    match receiver.recv() {
-        Ok(Ok(result)) => result,
-        Ok(Err(panic)) => resume_unwind(panic),
-        // The pool lives as long as this borrow of it and drops no job.
-        Err(_) => unreachable!("a task of the thread pool was dropped"),
-    }
-}
-
 /// Runs `f(0)`, …, `f(tasks - 1)`, in any order, on our threads. `f` must give the same result in any order.
 pub(crate) fn run(tasks: usize, f: impl Fn(usize) + Sync) {
     fn inner(tasks: usize, f: &(dyn Fn(usize) + Sync)) {
         let helpers = num_threads().min(tasks).saturating_sub(1);
-        let pool = if helpers == 0 { None } else { POOL.read().unwrap_or_else(|e| e.into_inner()).clone() };
-        match pool {
-            Some(pool) => Job::run(&pool, helpers, tasks, f),
+        let team = if helpers == 0 { None } else { TEAM.read().unwrap_or_else(|e| e.into_inner()).clone() };
+        match team {
+            Some(team) => Job::run(&team, helpers, tasks, f),
             None => (0..tasks).for_each(f),
         }
     }
@@ -200,6 +161,8 @@ pub(crate) fn map_chunks<R: Send>(len: usize, chunk: usize, f: impl Fn(std::ops:
 
 #[cfg(test)]
 mod tests {
+    use std::panic::catch_unwind;
+
     use super::*;
 
     #[test]

@@ -7,7 +7,8 @@
 
 use smallvec::SmallVec;
 
-use crate::kernels::parallel::{self, GRAIN};
+use crate::kernels::parallel::{self, GRAIN, Shared};
+use crate::kernels::simd::dispatch;
 use crate::{Element, Layout, Shape};
 
 /// Elements per block: 4 KiB of f32, so three operands stay in the L1 cache.
@@ -182,37 +183,48 @@ pub(crate) fn copy<T: Element>(x: Strided<'_, T>, out: &mut [T]) {
     parallel::chunks(out, GRAIN, |start, piece| reader.gather(start, piece));
 }
 
-/// Runs `f(place in out, element)` over all elements of the layout `to`, which lies in a buffer of `len` elements.
-fn places(to: &Layout, len: usize, mut f: impl FnMut(usize, usize)) {
-    let Some((_, high)) = to.bounds() else { return };
-    assert!(high < len, "layout {to:?} reaches outside its storage of {len}");
-    let rank = to.rank();
-    let mut index: SmallVec<[usize; 6]> = SmallVec::from_elem(0, rank);
-    let mut place = to.offset() as isize;
-    for i in 0..to.numel() {
-        f(place as usize, i);
-        for d in (0..rank).rev() {
-            index[d] += 1;
-            place += to.strides()[d];
-            if index[d] < to.dims()[d] {
-                break;
-            }
-            place -= to.strides()[d] * to.dims()[d] as isize;
-            index[d] = 0;
-        }
-    }
-}
-
 /// `out[to] += x`, in row-major order of `x`: the adjoint of reading through the view `to`. Places may repeat.
 pub(crate) fn add_at<T: crate::Float>(out: &mut [T], to: &Layout, x: &[T]) {
-    assert_eq!(x.len(), to.numel());
-    let len = out.len();
-    places(to, len, |place, i| out[place] = T::down(out[place].up() + x[i].up()));
+    each_at(out, to, x, |out, x| *out = T::down(out.up() + x.up()));
 }
 
 /// `out[to] = x`, in row-major order of `x`.
 pub(crate) fn write_at<T: Element>(out: &mut [T], to: &Layout, x: &[T]) {
+    each_at(out, to, x, |out, x| *out = x);
+}
+
+/// `f(out[to], x)` for each element of `x`, in row-major order; on several threads where no place comes twice.
+fn each_at<T: Element>(out: &mut [T], to: &Layout, x: &[T], f: impl Fn(&mut T, T) + Sync + Copy) {
     assert_eq!(x.len(), to.numel());
-    let len = out.len();
-    places(to, len, |place, i| out[place] = x[i]);
+    let Some((_, high)) = to.bounds() else { return };
+    assert!(high < out.len(), "layout {to:?} reaches outside its storage of {}", out.len());
+    let (dims, [strides]) = coalesce(to.shape(), [to.strides()]);
+    let (inner, step) = dims.last().zip(strides.last()).map_or((1, 1), |(&inner, &step)| (inner, step));
+    let rows = Reader { data: x, offset: to.offset(), dims, strides, contiguous: false };
+    let out = Shared::new(out);
+    let run = |range: std::ops::Range<usize>| {
+        for row in range {
+            let (x, first) = (&x[row * inner..][..inner], rows.place(row * inner));
+            if step == 1 {
+                // SAFETY: within the slice, as asserted. Rows are one thread's, or no two of them share a place.
+                let out = unsafe { out.at(first, inner) };
+                dispatch(
+                    #[inline(always)]
+                    || out.iter_mut().zip(x).for_each(|(out, &x)| f(out, x)),
+                );
+            } else {
+                for (i, &x) in x.iter().enumerate() {
+                    let place = first.wrapping_add_signed(i as isize * step);
+                    // SAFETY: as above.
+                    f(unsafe { &mut out.at(place, 1)[0] }, x);
+                }
+            }
+        }
+    };
+    let count = x.len() / inner;
+    if to.may_overlap() {
+        return run(0..count);
+    }
+    let rows = GRAIN.div_ceil(inner);
+    parallel::run(count.div_ceil(rows), |i| run(i * rows..((i + 1) * rows).min(count)));
 }

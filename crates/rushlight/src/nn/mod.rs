@@ -4,12 +4,15 @@ mod attention;
 mod conv;
 mod embedding;
 mod feed_forward;
+mod gate;
 pub mod init;
 mod kv_cache;
 mod linear;
+mod mixture;
 mod module;
 mod norm;
 mod position;
+mod recurrent;
 mod simple;
 mod transformer;
 
@@ -17,11 +20,14 @@ pub use attention::{AttentionMasks, MultiHeadAttention, MultiHeadAttentionOption
 pub use conv::{Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
 pub use embedding::Embedding;
 pub use feed_forward::{Activation, FeedForward};
+pub use gate::{BoxedLayer, Gate, Highway, HighwayLayer};
 pub use kv_cache::{AttentionCache, KvCache, LayerCache};
 pub use linear::Linear;
+pub use mixture::{ExpertGates, MixtureOfExperts};
 pub use module::{Buffer, Description, Kind, Layer, Module, Path, StateDict, Visitor, VisitorMut};
 pub use norm::{BatchNorm, GroupNorm, LayerNorm, RmsNorm};
 pub use position::{Rotary, sinusoidal_positions};
+pub use recurrent::{Gru, GruCell, Lstm, LstmCell, LstmState, Nonlinearity, RecurrentOptions, Rnn, RnnCell};
 pub use rushlight_derive::Module;
 pub use simple::{
     AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AdaptiveMaxPool3d,

@@ -6,15 +6,12 @@
 
 use std::sync::Arc;
 
-use crate::autograd::{record, tracks};
+use crate::autograd::{ViewFn, record, record_view, tracks};
 use crate::dtype::each_float;
 use crate::kernels::strided;
 use crate::shape::Window;
 use crate::tensor::{Dim, Dims, IntoShape};
 use crate::{Error, Layout, Result, Shape, Tensor};
-
-/// From the layout of a tensor to the layout of its view.
-type ViewFn = Arc<dyn Fn(&Layout) -> Layout + Send + Sync>;
 
 impl Tensor {
     /// The view `f`, with `embed` as its gradient.
@@ -24,11 +21,11 @@ impl Tensor {
             return Ok(out);
         }
         let shape = self.shape().clone();
-        record(name, out, &[self], move |dy| dy.embed(&shape, f.clone()))
+        record_view(name, out, self, f.clone(), move |dy| dy.embed(&shape, f.clone()))
     }
 
     /// Zeros of `shape`, with the elements of this added where the view `f` of such a tensor reads.
-    fn embed(&self, shape: &Shape, f: ViewFn) -> Result<Tensor> {
+    pub(crate) fn embed(&self, shape: &Shape, f: ViewFn) -> Result<Tensor> {
         let to = f(&Layout::contiguous(shape.clone()));
         let dy = self.detach().packed()?;
         let out = each_float!("embed", self.dtype(), T => {
@@ -39,6 +36,16 @@ impl Tensor {
             })?
         });
         record("embed", out, &[self], move |g| g.view_by("embed_backward", f.clone()))
+    }
+
+    /// Adds the elements of `dy` where the view `f` of this reads; in place where nobody else holds them.
+    pub(crate) fn add_through(&mut self, f: &ViewFn, dy: &Tensor) -> Result<()> {
+        let to = f(&Layout::contiguous(self.shape().clone()));
+        let dy = dy.packed()?;
+        each_float!("embed", self.dtype(), T => {
+            strided::add_at(self.make_mut::<T>("embed")?, &to, dy.slice::<T>("embed")?);
+        });
+        Ok(())
     }
 
     /// The same elements in another shape; one size may be −1. A view where the layout allows it, else a copy.

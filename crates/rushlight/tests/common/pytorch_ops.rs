@@ -103,6 +103,9 @@ pub fn run(c: &Case, x: &[Tensor]) -> Result<Option<Vec<Tensor>>> {
         return Ok(Some(vec![y]));
     }
     macro_rules! b { ($($n:ident)*) => { match c.op.as_str() { $(stringify!($n) => Some(match c.optional::<f64>("other") { Some(o) => a.$n(o)?, None => a.$n(&x[1])? }),)* _ => None } } }
+    if c.op == "gate" {
+        return Ok(Some(vec![a.gate(&x[1], &x[2])?]));
+    }
     if let Some(y) = b!(add sub mul div pow maximum minimum remainder floor_divide eq ne lt le gt ge) {
         return Ok(Some(vec![y]));
     }

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from attention import attention
 from edges import edges
+from gates import gates, recurrent
 from layers import conv, loss, norm, softmax_pool
 from recording import (
     bools, case, distinct, edge, exactly, fixed, ints, normal, orders, signed, tracked, uniform, whole, write)
@@ -326,6 +327,6 @@ def index():
 if __name__ == "__main__":
     for table in (
             elementwise, reduce, matmul, index, view, softmax_pool, conv, attention, loss, norm, init, optim, schedule,
-            edges, transformer):
+            edges, transformer, gates, recurrent):
         table()
     write()

@@ -10,7 +10,7 @@ FILE = "transformer"
 ONE_HIDDEN = [[False, False, True, False], [False, False, False, False]]
 
 
-def layer_case(op, module, inputs, masks=None, call=dict, **args):
+def layer_case(op, module, inputs, masks=None, call=dict, file=FILE, **args):
     """A layer with all its parameters drawn; masks are called by name, `true` where hidden, as PyTorch has them."""
     names = [name for name, _ in module.named_parameters()]
     parameters = [normal(*p.shape, scale=0.7) for _, p in module.named_parameters()]
@@ -22,7 +22,7 @@ def layer_case(op, module, inputs, masks=None, call=dict, **args):
         options = {**dict(zip(masks, given[total:])), **call()}
         return functional_call(module, values, given[:count], options)
 
-    case(FILE, op, fn, inputs + parameters + list(masks.values()), names=names, masks=list(masks), **args)
+    case(file, op, fn, inputs + parameters + list(masks.values()), names=names, masks=list(masks), **args)
 
 
 def rotary(x, interleaved, base, offset):

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::Thread;
 
+use super::team::Team;
+
 /// Set in `inside` once the job is closed.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 /// How often the caller looks before it sleeps: some tens of microseconds, about what falling asleep costs.
@@ -34,8 +36,8 @@ unsafe impl Send for Job {}
 unsafe impl Sync for Job {}
 
 impl Job {
-    /// Runs `work(0)`, …, `work(tasks - 1)` here and on up to `helpers` threads of the pool.
-    pub fn run(pool: &rayon::ThreadPool, helpers: usize, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
+    /// Runs `work(0)`, …, `work(tasks - 1)` here and on the threads of the team that come in time.
+    pub fn run(team: &Team, helpers: usize, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
         // SAFETY: only the lifetime changes. `work` is called by threads that are inside, and this function does not
         // return, nor unwind, before it has closed the job and seen the last of them leave.
         let work: *const Work = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Work>(work) };
@@ -47,10 +49,7 @@ impl Job {
             panic: Mutex::new(None),
             caller: std::thread::current(),
         });
-        for _ in 0..helpers {
-            let job = job.clone();
-            pool.spawn(move || job.help());
-        }
+        team.post(job.clone(), helpers);
         job.take_tasks();
         job.inside.fetch_or(CLOSED, Ordering::AcqRel);
         let mut looks = 0;
@@ -66,7 +65,7 @@ impl Job {
     }
 
     /// Takes part, if the job is still open.
-    fn help(&self) {
+    pub fn help(&self) {
         let enter = |inside| if inside & CLOSED == 0 { Some(inside + 1) } else { None };
         if self.inside.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).is_err() {
             return;
