@@ -116,7 +116,7 @@ fn new_run(args: &Args) -> Outcome<(Run, [Vec<Pair>; 2])> {
     let config = Config {
         version: env!("CARGO_PKG_VERSION").to_string(),
         task: Task::Translate { data: whole(data), valid: valid.map(whole), test: test.map(whole), config },
-        epochs: args.common.epochs.unwrap_or(15),
+        epochs: args.common.epochs.unwrap_or(11),
         batch: args.common.batch.unwrap_or(48),
         lr: args.common.lr.unwrap_or(1e-3),
         seed: args.common.seed,
