@@ -6,6 +6,7 @@ use rushlight::Tensor;
 use rushlight::data::TensorDataset;
 use rushlight::data::images::image_folder;
 use rushlight::data::points::{PointSet, points};
+use rushlight::random::Generator;
 
 use crate::Outcome;
 use crate::run::{Run, Task};
@@ -33,6 +34,18 @@ pub fn bundled(name: &str) -> Outcome<PathBuf> {
         .find(|p| p.is_dir())
         .map(|p| p.canonicalize().unwrap_or(p))
         .ok_or_else(|| format!("the bundled data/{name} is not here; name a folder with --data").into())
+}
+
+/// Takes out a tenth of the rows, at least one, that `seed` draws.
+pub fn split_tenth<T>(rows: &mut Vec<T>, seed: u64) -> Vec<T> {
+    let mut taken = vec![false; rows.len()];
+    Generator::new(seed)
+        .permutation(rows.len())
+        .iter()
+        .take(rows.len().div_ceil(10))
+        .for_each(|&i| taken[i as usize] = true);
+    let mut taken = taken.into_iter();
+    rows.extract_if(.., |_| taken.next().unwrap_or(false)).collect()
 }
 
 /// The four standard IDX files of a folder, pixels scaled to 0..1.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use crate::classifier::Measured;
 use crate::data::Labelled;
 use crate::run::{Run, Task};
-use crate::{Outcome, data, gpt, predict, sentiment};
+use crate::translate::Search;
+use crate::{Outcome, data, gpt, predict, sentiment, translation};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -14,6 +15,8 @@ pub struct Args {
     /// Other data than the run was trained on
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    search: Search,
 }
 
 pub fn main(args: &Args) -> Outcome {
@@ -24,6 +27,7 @@ pub fn main(args: &Args) -> Outcome {
             sentiment::texts_of(&run, args.data.as_deref())?.labelled(run.tokenizer()?, sizes.length)?
         }
         Task::Gpt { .. } => return gpt::evaluate(&run, args.data.as_deref()),
+        Task::Translate { .. } => return translation::evaluate(&run, args.data.as_deref(), &args.search),
         Task::Points { set, count, .. } => data::point_set(set.parse()?, *count, run.config.seed)?,
     };
     let mut network = predict::Network::load(&run)?;

@@ -22,6 +22,8 @@ mod predict;
 mod run;
 mod sentiment;
 mod train;
+mod translate;
+mod translation;
 mod words;
 
 use std::process::ExitCode;
@@ -50,6 +52,8 @@ enum Command {
     Predict(predict::Args),
     /// Write text with a run of train gpt
     Generate(generate::Args),
+    /// Translate with a run of train translate
+    Translate(translate::Args),
     /// List what a tensor file holds
     Inspect(inspect::Args),
     /// Write the tensors of a file in another format
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => evaluate::main(&args),
         Command::Predict(args) => predict::main(&args),
         Command::Generate(args) => generate::main(&args),
+        Command::Translate(args) => translate::main(&args),
         Command::Inspect(args) => inspect::main(&args),
         Command::Convert(args) => convert::main(&args),
         Command::Explain(args) => explain::main(&args),

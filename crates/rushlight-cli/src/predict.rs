@@ -56,6 +56,10 @@ impl Network {
                 let folder = run.folder.display();
                 return Err(format!("{folder} writes text: rushlight generate {folder} --prompt \"…\"").into());
             }
+            Task::Translate { .. } => {
+                let folder = run.folder.display();
+                return Err(format!("{folder} translates: rushlight translate {folder} \"…\"").into());
+            }
             Task::Sentiment { .. } => Network::Text(sentiment::load(run)?),
         })
     }

@@ -19,8 +19,8 @@ use rushlight::io::{load_safetensors, save_safetensors, write_atomic};
 use rushlight::nn::{Module, StateDict};
 use rushlight::optim::Optimizer;
 use rushlight::random;
-use rushlight_models::GptConfig;
 use rushlight_models::text::Tokenizer;
+use rushlight_models::{GptConfig, TranslatorConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
@@ -44,6 +44,7 @@ pub enum Task {
     Images { data: PathBuf, height: usize, width: usize, dropout: f64 },
     Points { set: String, count: usize, widths: Vec<usize> },
     Gpt { data: PathBuf, config: GptConfig, steps: usize },
+    Translate { data: PathBuf, valid: Option<PathBuf>, test: Option<PathBuf>, config: TranslatorConfig },
     Sentiment { data: PathBuf, test: Option<PathBuf>, model: TextModel, sizes: TextSizes },
 }
 
@@ -75,6 +76,7 @@ impl Task {
             Task::Points { .. } => "points",
             Task::Gpt { .. } => "gpt",
             Task::Sentiment { .. } => "sentiment",
+            Task::Translate { .. } => "translate",
         }
     }
 
@@ -83,6 +85,7 @@ impl Task {
         match self {
             Task::Gpt { config, .. } => Some(config.vocab_size),
             Task::Sentiment { sizes, .. } => Some(sizes.vocab),
+            Task::Translate { config, .. } => Some(config.vocab_size),
             Task::Images { .. } | Task::Points { .. } => None,
         }
     }
@@ -137,6 +140,13 @@ impl Config {
                 within("vocab", sizes.vocab, 1, 1 << 20)?;
                 within("length", sizes.length, 1, 1 << 14)?;
                 within("width", sizes.width, 1, 1 << 12)?;
+            }
+            Task::Translate { config: c, .. } => {
+                within("vocab", c.vocab_size, 4, 1 << 20)?;
+                within("positions", c.positions, 1, 1 << 14)?;
+                within("layers", c.encoder_layers.max(c.decoder_layers), 1, 1 << 10)?;
+                within("width", c.width, 1, 1 << 15)?;
+                within("hidden", c.hidden, 1, 1 << 17)?;
             }
             Task::Points { set, count, widths } => {
                 set.parse::<PointSet>().map_err(|e| format!("{prefix}set: {e}"))?;

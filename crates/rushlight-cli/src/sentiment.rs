@@ -4,12 +4,11 @@ use std::path::Path;
 
 use rushlight::Tensor;
 use rushlight::data::csv::{Dialect, read_columns};
-use rushlight::random::Generator;
 use rushlight_models::text::Tokenizer;
 use rushlight_models::{TextAttention, TextClassifier, TextCnn};
 
 use crate::Outcome;
-use crate::data::Labelled;
+use crate::data::{Labelled, split_tenth};
 use crate::run::{Run, Task, TextModel, TextSizes};
 
 /// The tokens before all words.
@@ -45,13 +44,7 @@ impl Texts {
         let mut train = number(data, train)?;
         let test = match test {
             Some(path) => number(path, rows(path)?)?,
-            None => {
-                let order = Generator::new(seed).permutation(train.len());
-                let mut test = vec![false; train.len()];
-                order.iter().take(train.len().div_ceil(10)).for_each(|&i| test[i as usize] = true);
-                let mut test = test.into_iter();
-                train.extract_if(.., |_| test.next().unwrap_or(false)).collect()
-            }
+            None => split_tenth(&mut train, seed),
         };
         if train.is_empty() {
             return Err(format!("{}: too few texts to learn from", data.display()).into());

@@ -6,6 +6,7 @@ mod images;
 mod points;
 mod sentiment;
 mod session;
+mod translate;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,8 @@ pub enum Command {
     Gpt(gpt::Args),
     /// Whether a text is positive: sentences of reviews and tweets, or any table of labels and texts
     Sentiment(sentiment::Args),
+    /// A translator: English verses to Spanish, or any other pairs of sentences
+    Translate(translate::Args),
 }
 
 pub fn main(command: Command) -> Outcome {
@@ -29,6 +32,7 @@ pub fn main(command: Command) -> Outcome {
         Command::Gpt(args) => gpt::main(&args),
         Command::Points(args) => points::main(&args),
         Command::Sentiment(args) => sentiment::main(&args),
+        Command::Translate(args) => translate::main(&args),
     }
 }
 

@@ -10,3 +10,4 @@ mod points;
 #[cfg(unix)]
 mod stopping;
 mod texts;
+mod translations;

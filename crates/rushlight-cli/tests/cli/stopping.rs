@@ -78,6 +78,14 @@ fn texts_stopped_within_an_epoch_end_as_if_they_were_not() {
     );
 }
 
+#[test]
+fn translations_stopped_within_an_epoch_end_as_if_they_were_not() {
+    let dir = tempfile::tempdir().unwrap();
+    crate::translations::pairs(&dir.path().join("data.tsv"), 60);
+    let sizes = "--vocab 300 --layers 1 --heads 2 --width 16 --hidden 16";
+    ctrl_c_and_resume(dir.path(), "translate", &format!("--data data.tsv {sizes} --batch 4 --epochs {}", 3 * MORE), 10);
+}
+
 /// No checkpoint was written since the start: the history since then is cut and comes again.
 #[test]
 fn a_run_killed_in_its_first_epoch_can_be_gone_on_with() {
