@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """`train gpt --preset tiny` beside the same network, data, recipe and number of steps in PyTorch.
 
-Runs both, one after the other, and prints the validation loss of each over the whole validation text, and the time of a
-step. The batches are drawn by different generators, so the losses agree only about as well as two seeds do.
+Runs both in f32, then both with products in bf16 (PyTorch's autocast), one after the other, and prints the validation
+loss of each over the whole validation text, and the time of a step. The batches are drawn by different generators, so the losses agree only about as well as two seeds do.
 
     cargo build --release && python3 scripts/compare_gpt.py [--steps 2000] [--seed 0] [--threads 2]
 
@@ -67,8 +67,8 @@ def rate(step, steps):
     return RATE * (LAST + (1 - LAST) * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2)
 
 
-def theirs(steps, seed):
-    """Seconds of a step, and the loss."""
+def theirs(steps, seed, mixed):
+    """Seconds of a step, and the loss; `mixed` is autocast to bf16."""
     torch.manual_seed(seed)
     text = gzip.open(ROOT / "data/shakespeare/plays.txt.gz", "rt", encoding="utf-8", newline="").read()
     cut = len(text) - math.ceil(len(text) / 10)
@@ -87,7 +87,8 @@ def theirs(steps, seed):
         starts = torch.randint(len(train) - BLOCK, (BATCH,))
         x = torch.stack([train[s : s + BLOCK] for s in starts])
         y = torch.stack([train[s + 1 : s + BLOCK + 1] for s in starts])
-        loss = F.cross_entropy(model(x).flatten(0, 1), y.flatten())
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            loss = F.cross_entropy(model(x).flatten(0, 1), y.flatten())
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
@@ -102,11 +103,11 @@ def theirs(steps, seed):
     return seconds, total / n
 
 
-def ours(steps, seed, threads):
+def ours(steps, seed, threads, mixed):
     with tempfile.TemporaryDirectory() as folder:
         run = pathlib.Path(folder) / "run"
         command = [ROOT / "target/release/rushlight", "train", "gpt", "--steps", steps, "--seed", seed]
-        command += ["--threads", threads, "--out", run]
+        command += ["--threads", threads, "--out", run] + ([] if mixed else ["--f32"])
         out = subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True, cwd=ROOT).stdout
         line = next(line for line in out.splitlines() if line.startswith("validation loss"))
         words = line.split()
@@ -123,11 +124,12 @@ def main():
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    (a, loss_a), (b, loss_b) = ours(args.steps, args.seed, args.threads), theirs(args.steps, args.seed)
     print(f"{args.steps} steps, {args.threads} threads, PyTorch {torch.__version__}")
-    print(f"Rushlight  validation loss {loss_a:.4f}  {1e3 * a:6.1f} ms a step, with what is measured on the way")
-    print(f"PyTorch    validation loss {loss_b:.4f}  {1e3 * b:6.1f} ms a step")
-    print(f"{b / a:.2f} times as fast")
+    for mixed, kind in ((False, "f32"), (True, "bf16 products")):
+        a, loss_a = ours(args.steps, args.seed, args.threads, mixed)
+        b, loss_b = theirs(args.steps, args.seed, mixed)
+        print(f"{kind}: Rushlight  validation loss {loss_a:.4f}  {1e3 * a:6.1f} ms a step, with what is measured on the way")
+        print(f"{kind}: PyTorch    validation loss {loss_b:.4f}  {1e3 * b:6.1f} ms a step; ours is {b / a:.2f} times as fast")
 
 
 if __name__ == "__main__":

@@ -41,11 +41,37 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "task", rename_all = "lowercase")]
 pub enum Task {
-    Images { data: PathBuf, height: usize, width: usize, dropout: f64 },
-    Points { set: String, count: usize, widths: Vec<usize> },
-    Gpt { data: PathBuf, config: GptConfig, steps: usize },
-    Translate { data: PathBuf, valid: Option<PathBuf>, test: Option<PathBuf>, config: TranslatorConfig },
-    Sentiment { data: PathBuf, test: Option<PathBuf>, model: TextModel, sizes: TextSizes },
+    Images {
+        data: PathBuf,
+        height: usize,
+        width: usize,
+        dropout: f64,
+    },
+    Points {
+        set: String,
+        count: usize,
+        widths: Vec<usize>,
+    },
+    Gpt {
+        data: PathBuf,
+        config: GptConfig,
+        steps: usize,
+        /// Whether products round to bf16 where the processor multiplies it.
+        #[serde(default)]
+        bf16: bool,
+    },
+    Translate {
+        data: PathBuf,
+        valid: Option<PathBuf>,
+        test: Option<PathBuf>,
+        config: TranslatorConfig,
+    },
+    Sentiment {
+        data: PathBuf,
+        test: Option<PathBuf>,
+        model: TextModel,
+        sizes: TextSizes,
+    },
 }
 
 /// How a text is classified.

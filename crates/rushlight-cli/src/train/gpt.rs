@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use rushlight::Tensor;
 use rushlight::data::epoch_generator;
 use rushlight::optim::{AdamW, Group, Optimizer, Schedule};
+use rushlight::{MatmulPrecision, Tensor, with_matmul_precision};
 use rushlight_models::text::{LmBatches, Tokenizer};
 use rushlight_models::{Gpt, GptConfig};
 
@@ -40,6 +40,9 @@ pub struct Args {
     /// Tokens that --tokenizer bpe learns
     #[arg(long, value_name = "N", default_value_t = 2048)]
     vocab: usize,
+    /// All in f32: not products in bf16 where the processor has it, which is faster
+    #[arg(long)]
+    f32: bool,
     /// Steps of training, instead of --epochs
     #[arg(long, value_name = "N", conflicts_with = "epochs")]
     steps: Option<usize>,
@@ -115,11 +118,13 @@ pub fn main(args: &Args) -> Outcome {
     let tokenizer = run.tokenizer()?;
     let [learnt, measured] =
         [&text.train, &text.valid].map(|part| gpt::batches(tokenizer, part, &text.path, config.block_size));
-    let Task::Gpt { steps, .. } = run.config.task else { return Err("no run of train gpt".into()) };
+    let Task::Gpt { steps, bf16, .. } = run.config.task else { return Err("no run of train gpt".into()) };
     let task = Write { run: &run, config, steps, learnt: learnt?, measured: measured? };
     rushlight::random::manual_seed(run.config.seed);
     let mut model = Gpt::new(config)?;
-    let Some(seconds) = session::fit(&run, &task, &mut model, resume)? else { return Ok(()) };
+    let precision = if bf16 { MatmulPrecision::Medium } else { MatmulPrecision::Highest };
+    let fit = || session::fit(&run, &task, &mut model, resume);
+    let Some(seconds) = with_matmul_precision(precision, fit)? else { return Ok(()) };
     let test = Foretold::of(&mut model, &task.measured, config.block_size, 1)?;
     say!("\nvalidation loss {:.4} over {} tokens after {seconds:.1} s; it writes:\n", test.loss, test.tokens);
     let sample = generate::sample(&model, tokenizer, run.config.seed)?;
@@ -159,7 +164,7 @@ fn new_run(args: &Args, text: &Text) -> Outcome<Run> {
     let data = text.path.canonicalize().unwrap_or_else(|_| text.path.clone());
     let config = Config {
         version: env!("CARGO_PKG_VERSION").to_string(),
-        task: Task::Gpt { data, config, steps },
+        task: Task::Gpt { data, config, steps, bf16: !args.f32 },
         epochs: steps.div_ceil(EVERY),
         batch,
         lr: args.common.lr.unwrap_or(lr),
