@@ -2,12 +2,14 @@
 
 /// `println!`, where a reader that went away is an error instead of a panic.
 macro_rules! say {
+    () => { say!("") };
     ($($part:tt)*) => {
         std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($part)*)))?
     };
 }
 
 mod classifier;
+mod convert;
 mod data;
 mod evaluate;
 mod explain;
@@ -50,6 +52,8 @@ enum Command {
     Generate(generate::Args),
     /// List what a tensor file holds
     Inspect(inspect::Args),
+    /// Write the tensors of a file in another format
+    Convert(convert::Args),
     /// Say what an operation is, with its gradient and an example
     Explain(explain::Args),
 }
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         Command::Predict(args) => predict::main(&args),
         Command::Generate(args) => generate::main(&args),
         Command::Inspect(args) => inspect::main(&args),
+        Command::Convert(args) => convert::main(&args),
         Command::Explain(args) => explain::main(&args),
     };
     match result {

@@ -36,6 +36,7 @@ pub(crate) mod kernels;
 pub mod nn;
 mod ops;
 pub mod optim;
+pub mod quant;
 pub mod random;
 mod shape;
 mod storage;

@@ -4,12 +4,17 @@
 //! free list by size class and are handed out again. Memory comes zeroed from the system and holds plain numbers ever
 //! after, so a reused buffer is *initialised*, with arbitrary contents: [`Buffer::scratch`] is safe and costs nothing.
 
+mod mapped;
+
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+pub(crate) use mapped::Bytes;
+use mapped::Mapping;
 
 use crate::{DType, Element, Error, Result, bf16, f16};
 
@@ -50,16 +55,18 @@ enum Memory {
     Heap { _block: Box<[u64]> },
     /// From the system, in huge pages where it has them.
     Mapped { _map: memmap2::MmapMut },
+    /// A part of a file: read only, of no size class.
+    File { _map: Arc<Mapping> },
 }
 
 /// A zeroed or recycled piece of memory of one size class.
 struct Block {
     start: NonNull<u8>,
     class: usize,
-    _memory: Memory,
+    memory: Memory,
 }
 
-// SAFETY: a Block owns its memory alone; `start` points into `_memory`, which is Send and Sync.
+// SAFETY: a Block owns its memory alone; `start` points into `memory`, which is Send and Sync.
 unsafe impl Send for Block {}
 // SAFETY: as above; shared access only reads.
 unsafe impl Sync for Block {}
@@ -79,7 +86,11 @@ impl Block {
         let skip = base.align_offset(align);
         // SAFETY: `skip < align`, and `align` bytes more than `size` were asked for.
         let start = unsafe { NonNull::new_unchecked(base.add(skip)) };
-        Some(Block { start, class, _memory: memory })
+        Some(Block { start, class, memory })
+    }
+
+    fn is_file(&self) -> bool {
+        matches!(self.memory, Memory::File { .. })
     }
 }
 
@@ -141,6 +152,9 @@ fn take(bytes: usize) -> Option<Block> {
 }
 
 fn give_back(block: Block) {
+    if block.is_file() {
+        return;
+    }
     let size = class_size(block.class);
     IN_USE.fetch_sub(size, Ordering::Relaxed);
     if CACHED.load(Ordering::Relaxed).saturating_add(size) > CAP.load(Ordering::Relaxed) {
@@ -264,6 +278,29 @@ impl<T: Element> Buffer<T> {
     }
 }
 
+impl<T: Element> Buffer<T> {
+    /// The elements where they lie in a file, or `None` where they cannot be used in place: bytes in memory, places
+    /// that are not aligned, a machine of the other byte order, bools (not every byte is one).
+    pub(crate) fn mapped(bytes: &Bytes) -> Option<Buffer<T>> {
+        let (map, range) = bytes.file()?;
+        let start = bytes.as_ptr();
+        let fits = bytes.len().is_multiple_of(size_of::<T>()) && start.align_offset(align_of::<T>()) == 0;
+        if !fits || T::DTYPE == DType::Bool || cfg!(target_endian = "big") {
+            return None;
+        }
+        let len = range.len() / size_of::<T>();
+        let block = Block { start: NonNull::new(start.cast_mut())?, class: 0, memory: Memory::File { _map: map.clone() } };
+        Some(Buffer { block: (len > 0).then_some(block), len, _element: std::marker::PhantomData })
+    }
+}
+
+impl<T> Buffer<T> {
+    /// Whether its elements lie in a file and must not be written to.
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.block.as_ref().is_some_and(Block::is_file)
+    }
+}
+
 impl<T> Deref for Buffer<T> {
     type Target = [T];
     #[inline]
@@ -271,6 +308,7 @@ impl<T> Deref for Buffer<T> {
         match &self.block {
             // SAFETY: the block holds at least `len` elements, aligned to 64; every byte was zeroed by the system or
             // written as a number since, and any bit pattern is a valid number (bool buffers are cleared when made).
+            // A file's part is as long and aligned as `mapped` has seen, and no bool's.
             Some(b) => unsafe { std::slice::from_raw_parts(b.start.as_ptr().cast(), self.len) },
             None => &[],
         }
@@ -281,6 +319,8 @@ impl<T> DerefMut for Buffer<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
         match &self.block {
+            // Writing there would end the program. `Tensor::make_mut`, the only way to an old buffer, copies it before.
+            Some(b) if b.is_file() => &mut [],
             // SAFETY: as in `deref`; `&mut self` is the only way to the block.
             Some(b) => unsafe { std::slice::from_raw_parts_mut(b.start.as_ptr().cast(), self.len) },
             None => &mut [],
@@ -327,6 +367,11 @@ impl Storage {
             Storage::U8(_) => DType::U8,
             Storage::Bool(_) => DType::Bool,
         }
+    }
+
+    /// Whether its elements lie in a file and must not be written to.
+    pub(crate) fn is_mapped(&self) -> bool {
+        crate::dtype::each_dtype!(self.dtype(), T => T::buffer(self).is_some_and(Buffer::is_mapped))
     }
 }
 

@@ -6,23 +6,25 @@
 //! its header claims. The same tensors make the same bytes.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::fmt;
+use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
-use safetensors::tensor::{Dtype, TensorInfo};
+use safetensors::tensor::{Dtype, TensorInfo as Header};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
+use super::file::{Contents, Data, Entry, Format, TensorFile, TensorInfo};
+use super::stored::{Stored, Weight, write_weight};
 use super::write_atomic;
-use crate::dtype::each_dtype;
 use crate::nn::StateDict;
-use crate::{DType, Element, Error, Result, Shape, Tensor, bf16, f16};
+use crate::storage::Bytes;
+use crate::{DType, Error, Layout, Result, Shape};
 
 const METADATA: &str = "__metadata__";
 /// The `safetensors` crate's own limit: no reader takes a longer header.
 const MAX_HEADER: u64 = 100_000_000;
-/// Elements that go through memory at a time.
-const CHUNK: usize = 1 << 14;
 
 /// Writes `tensors` and `metadata` to `path`; an old file is replaced whole or not at all.
 ///
@@ -45,13 +47,21 @@ pub fn save_safetensors(
     tensors: &StateDict,
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
-    let (path, op) = (path.as_ref(), "save_safetensors");
-    if tensors.contains_key(METADATA) {
-        return Err(Error::invalid(op, format!("no tensor can be named {METADATA}")));
-    }
+    let plan: Vec<TensorInfo> = tensors.iter().map(|(name, t)| TensorInfo::plain(name, t.dtype(), t.shape())).collect();
+    write(path.as_ref(), &plan, metadata, &mut |i| Ok(tensors[&plan[i].name].clone().into()))
+}
+
+/// Writes the tensors of `plan`, asking for each when its turn comes.
+pub(super) fn write(
+    path: &Path,
+    plan: &[TensorInfo],
+    metadata: &BTreeMap<String, String>,
+    fetch: &mut dyn FnMut(usize) -> Result<Weight>,
+) -> Result<()> {
+    let op = "save_safetensors";
     // The widest elements first: so each tensor starts at a multiple of its element's size.
-    let mut order: Vec<_> = tensors.iter().collect();
-    order.sort_by_key(|(_, t)| std::cmp::Reverse(t.dtype().size()));
+    let mut order: Vec<usize> = (0..plan.len()).collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(plan[i].stored.unit()));
 
     let bad = |e: serde_json::Error| Error::invalid(op, e.to_string());
     let mut header: BTreeMap<&str, Value> = BTreeMap::new();
@@ -59,10 +69,18 @@ pub fn save_safetensors(
         header.insert(METADATA, serde_json::to_value(metadata).map_err(bad)?);
     }
     let mut end = 0;
-    for (name, t) in &order {
+    for &i in &order {
+        let TensorInfo { name, shape, stored, bytes } = &plan[i];
+        if name == METADATA {
+            return Err(Error::invalid(op, format!("no tensor can be named {METADATA}")));
+        }
+        let Stored::Plain(dtype) = *stored else {
+            let message = format!("tensor {name:?} is kept as {stored}, which safetensors has not; dequantise it");
+            return Err(Error::invalid(op, message));
+        };
         let start = end;
-        end += t.numel() * t.dtype().size();
-        let info = TensorInfo { dtype: written_as(t.dtype()), shape: t.dims().to_vec(), data_offsets: (start, end) };
+        end += *bytes as usize;
+        let info = Header { dtype: written_as(dtype), shape: shape.to_vec(), data_offsets: (start, end) };
         header.insert(name, serde_json::to_value(info).map_err(bad)?);
     }
     let mut header = serde_json::to_vec(&header).map_err(bad)?;
@@ -72,47 +90,41 @@ pub fn save_safetensors(
     }
 
     write_atomic(path, |file| {
-        let mut put = |bytes: &[u8]| file.write_all(bytes).map_err(|e| Error::io(path, e));
-        put(&(header.len() as u64).to_le_bytes())?;
-        put(&header)?;
-        let mut bytes = vec![];
-        for (_, t) in &order {
-            let t = t.packed()?;
-            each_dtype!(t.dtype(), T => {
-                for chunk in t.slice::<T>(op)?.chunks(CHUNK) {
-                    bytes.clear();
-                    chunk.iter().for_each(|x| x.append(&mut bytes));
-                    put(&bytes)?;
-                }
-            });
-        }
-        Ok(())
+        let refused = |e| Error::io(path, e);
+        file.write_all(&(header.len() as u64).to_le_bytes()).map_err(refused)?;
+        file.write_all(&header).map_err(refused)?;
+        order.iter().try_for_each(|&i| write_weight(&fetch(i)?, file)?.map_err(refused))
     })
 }
 
-/// Reads the tensors and the metadata of `path`.
+/// Reads the tensors and the metadata of `path` into memory. [`TensorFile`] uses them where they lie in the file.
 ///
 /// Errors: a file that is cut short or has bytes left over; a header that is not the format's; tensors that overlap,
-/// leave gaps or reach outside; a shape that does not fit its bytes; a dtype Rushlight has not; a bool that is neither
-/// 0 nor 1; what the system refuses.
+/// leave gaps or reach outside; a shape that does not fit its bytes; two tensors of one name; a dtype that is not read
+/// (integers of 8 to 32 bits are, as i64); a bool that is neither 0 nor 1; what the system refuses.
 pub fn load_safetensors(path: impl AsRef<Path>) -> Result<(StateDict, BTreeMap<String, String>)> {
-    let path = path.as_ref();
-    let refused = |e| Error::io(path, e);
-    let file = File::open(path).map_err(refused)?;
-    let size = file.metadata().map_err(refused)?.len();
-    read_from(path, BufReader::with_capacity(1 << 16, file), size)
+    owned(&TensorFile::open_as(path.as_ref(), Format::Safetensors)?)
 }
 
-/// [`load_safetensors`] of a file of `size` bytes.
-fn read_from(path: &Path, mut reader: impl Read, size: u64) -> Result<(StateDict, BTreeMap<String, String>)> {
-    let refused = |e| Error::io(path, e);
-    // The one number that is trusted is the file's own size.
-    let mut length = [0; 8];
-    if size < 8 {
+/// All of a file, whose metadata are strings.
+fn owned(file: &TensorFile) -> Result<(StateDict, BTreeMap<String, String>)> {
+    Ok((file.load_owned()?, file.metadata().iter().map(|(k, v)| (k.clone(), v.to_string())).collect()))
+}
+
+/// Whether a file begins as the format does: a length, then JSON.
+pub(super) fn starts_as(bytes: &[u8]) -> bool {
+    let Some((length, rest)) = bytes.split_first_chunk::<8>() else { return false };
+    u64::from_le_bytes(*length) <= rest.len() as u64 && rest.first() == Some(&b'{')
+}
+
+/// The list of tensors, and the metadata.
+pub(super) fn read(path: &Path, file: &Bytes) -> Result<Contents> {
+    let size = file.len() as u64;
+    let Some((length, rest)) = file.split_first_chunk::<8>() else {
         return Err(Error::format(path, size, format!("a safetensors file starts with 8 bytes, here are {size}")));
-    }
-    reader.read_exact(&mut length).map_err(refused)?;
-    let length = u64::from_le_bytes(length);
+    };
+    let length = u64::from_le_bytes(*length);
+    // The one number that is trusted is the file's own size.
     if length > size - 8 {
         let message = format!("a header of {length} bytes, where the file has {} left", size - 8);
         return Err(Error::format(path, 0, message));
@@ -120,59 +132,89 @@ fn read_from(path: &Path, mut reader: impl Read, size: u64) -> Result<(StateDict
     if length > MAX_HEADER {
         return Err(Error::format(path, 0, format!("a header of {length} bytes; the format's limit is 100 MB")));
     }
-    let mut header = vec![0; length as usize];
-    reader.read_exact(&mut header).map_err(refused)?;
-    let (entries, metadata) = parse(path, &header)?;
+    let (header, data) = rest.split_at(length as usize);
+    let (mut found, metadata) = parse(path, header)?;
     let start = 8 + length;
-    check_places(path, &entries, start, size - start)?;
+    found.sort_by_key(|t| (t.begin, t.end));
+    check_places(path, &found, start, data.len() as u64)?;
 
-    let mut tensors = StateDict::new();
-    for entry in entries {
-        let tensor = each_dtype!(entry.dtype, T => read_tensor::<T>(path, &mut reader, &entry, start)?);
-        tensors.insert(entry.name, tensor);
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    let path = Arc::new(path.to_path_buf());
+    let mut entries = vec![];
+    for Found { name, stored, shape, begin, end } in found {
+        let offset = start + begin;
+        let bytes = file.part(offset as usize..(start + end) as usize);
+        let bytes = bytes.ok_or_else(|| Error::format(&*path, offset, format!("tensor {name:?} reaches outside")))?;
+        let data = Data::At { bytes, layout: Layout::contiguous(shape.clone()), big_endian: false };
+        let info = TensorInfo { name, shape, stored, bytes: end - begin };
+        entries.push(Entry { info, data, path: path.clone(), offset });
     }
-    Ok((tensors, metadata))
+    Ok(Contents { entries, metadata: metadata.into_iter().map(|(k, v)| (k, v.into())).collect() })
 }
 
 /// A tensor as the header announces it: bytes `begin..end` of what follows the header.
-struct Entry {
+struct Found {
     name: String,
-    dtype: DType,
-    shape: Vec<usize>,
+    stored: Stored,
+    shape: Shape,
     begin: u64,
     end: u64,
 }
 
-/// The tensors of a header in the order of their places, and the metadata.
-fn parse(path: &Path, header: &[u8]) -> Result<(Vec<Entry>, BTreeMap<String, String>)> {
+/// The values of a JSON object in their order, with those whose names come twice.
+struct Pairs(Vec<(String, Value)>);
+
+impl<'de> serde::Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Pairs, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Pairs;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = vec![];
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        from.deserialize_map(Collect)
+    }
+}
+
+/// The tensors of a header, and the metadata.
+fn parse(path: &Path, header: &[u8]) -> Result<(Vec<Found>, BTreeMap<String, String>)> {
     let refuse = |message: String| Error::format(path, 8, message);
-    let mut header: BTreeMap<String, Value> = serde_json::from_slice(header).map_err(|e| {
+    let Pairs(pairs) = serde_json::from_slice(header).map_err(|e| {
         // JSON's lines and columns count from 1; a header on one line, as all writers make it, has its column in bytes.
         let offset = if e.line() == 1 { 8 + e.column().saturating_sub(1) as u64 } else { 8 };
         Error::format(path, offset, format!("the header is not a JSON object: {e}"))
     })?;
-    let metadata = match header.remove(METADATA) {
-        Some(value) => serde_json::from_value(value).map_err(|e| refuse(format!("{METADATA}: {e}")))?,
-        None => BTreeMap::new(),
-    };
-    let mut entries = vec![];
-    for (name, value) in header {
-        let info: TensorInfo = serde_json::from_value(value).map_err(|e| refuse(format!("tensor {name:?}: {e}")))?;
-        let Some(dtype) = DType::ALL.into_iter().find(|&d| written_as(d) == info.dtype) else {
-            let known = DType::ALL.map(|d| written_as(d).to_string()).join(", ");
-            return Err(refuse(format!("tensor {name:?} has dtype {}; only {known} are read", info.dtype)));
-        };
+    let mut metadata = None;
+    let mut found = vec![];
+    for (name, value) in pairs {
+        if name == METADATA {
+            let strings = serde_json::from_value(value).map_err(|e| refuse(format!("{METADATA}: {e}")))?;
+            if metadata.replace(strings).is_some() {
+                return Err(refuse(format!("{METADATA} comes twice")));
+            }
+            continue;
+        }
+        let info: Header = serde_json::from_value(value).map_err(|e| refuse(format!("tensor {name:?}: {e}")))?;
+        let stored = read_as(info.dtype);
+        let stored = stored.ok_or_else(|| refuse(format!("tensor {name:?} has dtype {}, not known", info.dtype)))?;
         let (begin, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
-        entries.push(Entry { name, dtype, shape: info.shape, begin, end });
+        found.push(Found { name, stored, shape: info.shape.into(), begin, end });
     }
-    entries.sort_by_key(|e| (e.begin, e.end));
-    Ok((entries, metadata))
+    Ok((found, metadata.unwrap_or_default()))
 }
 
 /// Whether the tensors fill the `size` bytes from `start` on, each as its dtype and shape ask.
-fn check_places(path: &Path, entries: &[Entry], start: u64, size: u64) -> Result<()> {
+fn check_places(path: &Path, found: &[Found], start: u64, size: u64) -> Result<()> {
     let mut at = 0;
-    for Entry { name, dtype, shape, begin, end } in entries {
+    for Found { name, stored, shape, begin, end } in found {
         let refuse = |message: String| {
             Err(Error::format(path, start.saturating_add(*begin), format!("tensor {name:?} {message}")))
         };
@@ -186,9 +228,8 @@ fn check_places(path: &Path, entries: &[Entry], start: u64, size: u64) -> Result
             let what = if *begin < at { "overlaps the one before it" } else { "leaves a gap before it" };
             return refuse(format!("{what}: it starts at {begin}, not at {at}"));
         }
-        let asked = shape.iter().try_fold(dtype.size() as u64, |n, &d| n.checked_mul(d as u64));
-        if asked != Some(end - begin) {
-            return refuse(format!("of dtype {dtype} and shape {shape:?} does not fit its {} bytes", end - begin));
+        if stored.size_of(shape).map(|n| n as u64) != Some(end - begin) {
+            return refuse(format!("of dtype {stored} and shape {shape} does not fit its {} bytes", end - begin));
         }
         at = *end;
     }
@@ -196,33 +237,6 @@ fn check_places(path: &Path, entries: &[Entry], start: u64, size: u64) -> Result
         return Err(Error::format(path, start + at, format!("{} bytes left over after the last tensor", size - at)));
     }
     Ok(())
-}
-
-fn read_tensor<T: Bytes>(path: &Path, reader: &mut impl Read, entry: &Entry, start: u64) -> Result<Tensor> {
-    let mut at = start + entry.begin;
-    let mut bytes = vec![0; CHUNK * size_of::<T>()];
-    let mut read = Ok(());
-    let mut fill = |out: &mut [T]| {
-        for chunk in out.chunks_mut(CHUNK) {
-            let bytes = &mut bytes[..size_of_val(chunk)];
-            reader.read_exact(bytes).map_err(|e| Error::io(path, e))?;
-            for (x, raw) in chunk.iter_mut().zip(bytes.chunks_exact(size_of::<T>())) {
-                *x = T::parse(raw).ok_or_else(|| {
-                    let message = format!("tensor {:?}: bytes {raw:?} are no {}", entry.name, T::DTYPE);
-                    Error::format(path, at, message)
-                })?;
-                at += size_of::<T>() as u64;
-            }
-        }
-        Ok(())
-    };
-    let shape: Shape = entry.shape.iter().copied().collect();
-    let tensor = Tensor::build("load_safetensors", shape, |out: &mut [T]| read = fill(out)).map_err(|e| match e {
-        // An empty tensor whose other sizes are absurd.
-        Error::Invalid { message, .. } => Error::format(path, 8, format!("tensor {:?}: {message}", entry.name)),
-        other => other,
-    })?;
-    read.map(|()| tensor)
 }
 
 fn written_as(dtype: DType) -> Dtype {
@@ -237,44 +251,30 @@ fn written_as(dtype: DType) -> Dtype {
     }
 }
 
-/// An element to and from its little-endian bytes.
-trait Bytes: Element {
-    fn append(self, out: &mut Vec<u8>);
-    /// `raw` is as long as the element.
-    fn parse(raw: &[u8]) -> Option<Self>;
-}
-
-macro_rules! bytes {
-    ($($t:ty),*) => {$(
-        impl Bytes for $t {
-            fn append(self, out: &mut Vec<u8>) {
-                out.extend_from_slice(&self.to_le_bytes());
-            }
-            fn parse(raw: &[u8]) -> Option<$t> {
-                Some(<$t>::from_le_bytes(raw.try_into().ok()?))
-            }
-        }
-    )*};
-}
-
-bytes!(f32, f64, bf16, f16, i64, u8);
-
-impl Bytes for bool {
-    fn append(self, out: &mut Vec<u8>) {
-        out.push(self as u8);
+fn read_as(dtype: Dtype) -> Option<Stored> {
+    if let Some(own) = DType::ALL.into_iter().find(|&d| written_as(d) == dtype) {
+        return Some(Stored::Plain(own));
     }
-    fn parse(raw: &[u8]) -> Option<bool> {
-        match raw {
-            [0] => Some(false),
-            [1] => Some(true),
-            _ => None,
-        }
-    }
+    Some(match dtype {
+        Dtype::I8 => Stored::I8,
+        Dtype::I16 => Stored::I16,
+        Dtype::I32 => Stored::I32,
+        Dtype::U16 => Stored::U16,
+        Dtype::U32 => Stored::U32,
+        Dtype::U64 => Stored::other("u64", 8),
+        Dtype::F8_E4M3 => Stored::other("f8_e4m3", 1),
+        Dtype::F8_E5M2 => Stored::other("f8_e5m2", 1),
+        Dtype::F8_E8M0 => Stored::other("f8_e8m0", 1),
+        Dtype::C64 => Stored::other("c64", 8),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Tensor;
+    use crate::io::stored::bits;
 
     fn state() -> StateDict {
         let mut state = StateDict::new();
@@ -293,19 +293,13 @@ mod tests {
         state
     }
 
-    fn bits(t: &Tensor) -> Vec<u8> {
-        let mut out = vec![];
-        each_dtype!(t.dtype(), T => t.to_vec::<T>().unwrap().into_iter().for_each(|x| x.append(&mut out)));
-        out
-    }
-
     /// A file of this header (its length is put before it) and data.
     fn file(header: &str, data: &[u8]) -> Vec<u8> {
         [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
     }
 
     fn load(bytes: &[u8]) -> Result<(StateDict, BTreeMap<String, String>)> {
-        read_from(Path::new("x"), bytes, bytes.len() as u64)
+        owned(&TensorFile::read(Path::new("x"), Format::Safetensors, &bytes.to_vec().into())?)
     }
 
     #[test]
@@ -367,7 +361,12 @@ mod tests {
         has(&file("{\"\u{0}\":1}", b""), 8 + 2, "control character");
         has(&file(r#"{"w":3}"#, b""), 8, "tensor \"w\"");
         has(&file(r#"{"__metadata__":{"a":1}}"#, b""), 8, "__metadata__");
-        has(&one("I32", "[1]", "[0,4]", &[0; 4]), 8, "tensor \"w\" has dtype I32; only F32, F64, BF16");
+        has(&one("F4", "[2]", "[0,1]", &[0; 1]), 8, "tensor \"w\" has dtype F4, not known");
+        let bytes = one("U64", "[1]", "[0,8]", &[0; 8]);
+        has(&bytes, start(&bytes), "tensor \"w\" is kept as u64, which is not read");
+        let twice = r#"{"w":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"w":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#;
+        has(&file(twice, b""), start(&file(twice, b"")), "two tensors are named \"w\"");
+        has(&file(r#"{"__metadata__":{},"__metadata__":{}}"#, b""), 8, "__metadata__ comes twice");
         has(&one("X9", "[1]", "[0,4]", &[0; 4]), 8, "tensor \"w\": unknown variant `X9`");
         has(&one("F32", "[-1]", "[0,4]", &[0; 4]), 8, "tensor \"w\"");
         has(&one("F32", "[1.5]", "[0,4]", &[0; 4]), 8, "tensor \"w\"");
@@ -385,9 +384,10 @@ mod tests {
         let two = r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}}"#;
         let bytes = file(two, &[0; 6]);
         has(&bytes, start(&bytes) + 2, "tensor \"b\" overlaps the one before it: it starts at 2, not at 4");
-        has(&one("F32", "[0,9223372036854775807,8]", "[0,0]", b""), 8, "more elements than memory");
+        let bytes = one("F32", "[0,9223372036854775807,8]", "[0,0]", b"");
+        has(&bytes, start(&bytes), "does not fit its 0 bytes");
         let bytes = one("BOOL", "[3]", "[0,3]", &[0, 1, 2]);
-        has(&bytes, start(&bytes) + 2, "tensor \"w\": bytes [2] are no bool");
+        has(&bytes, start(&bytes) + 2, "tensor \"w\" has a byte 2 that is no bool");
         assert!(matches!(load_safetensors("/absent/file"), Err(Error::Io { .. })));
     }
 

@@ -16,6 +16,7 @@ pub(crate) mod norm;
 pub(crate) mod optim;
 pub mod parallel;
 pub(crate) mod pool;
+pub(crate) mod quant;
 pub(crate) mod random;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;

@@ -115,6 +115,12 @@ impl Tensor {
         Tensor(Arc::new(Inner { storage: Arc::new(T::wrap(buffer)), layout: Layout::contiguous(shape), node: None }))
     }
 
+    /// A tensor of one dim that holds all of `buffer`.
+    pub(crate) fn from_all<T: Element>(buffer: Buffer<T>) -> Tensor {
+        let shape = Shape::from([buffer.len()]);
+        Tensor::from_buffer(buffer, shape)
+    }
+
     /// A new contiguous tensor that `write` fills; what `write` gets holds arbitrary values.
     pub(crate) fn build<T: Element>(op: &'static str, shape: Shape, write: impl FnOnce(&mut [T])) -> Result<Tensor> {
         let mut buffer = Tensor::scratch(op, &shape)?;
@@ -149,11 +155,13 @@ impl Tensor {
             .ok_or_else(|| Error::invalid(op, "internal: expected a contiguous tensor; please report this"))
     }
 
-    /// Its elements for writing: in place where nobody else holds them, else in a copy that becomes its storage.
+    /// Its elements for writing: in place where nobody else (nor a file) holds them, else in a copy that becomes its
+    /// storage.
     /// Its place in the graph stays: this is how an optimizer updates a parameter.
     pub(crate) fn make_mut<T: Element>(&mut self, op: &'static str) -> Result<&mut [T]> {
         let whole = self.is_contiguous();
-        let alone = whole && Arc::get_mut(&mut self.0).is_some_and(|i| Arc::get_mut(&mut i.storage).is_some());
+        let own = |i: &mut Inner| Arc::get_mut(&mut i.storage).is_some_and(|s| !s.is_mapped());
+        let alone = whole && Arc::get_mut(&mut self.0).is_some_and(own);
         if !alone {
             let copy = self.copy_contiguous::<T>(op)?;
             *self = copy.with_node(self.0.node.clone());
@@ -182,6 +190,14 @@ impl Tensor {
             return Ok(self.clone());
         }
         each_dtype!(self.dtype(), T => self.copy_contiguous::<T>("contiguous"))
+    }
+
+    /// Untracked, with nothing left that hangs on a mapped file.
+    pub(crate) fn owned(&self) -> Result<Tensor> {
+        if !self.0.storage.is_mapped() {
+            return Ok(self.detach());
+        }
+        each_dtype!(self.dtype(), T => self.copy_contiguous::<T>("load"))
     }
 
     // ---- its values ----

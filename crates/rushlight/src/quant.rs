@@ -1,0 +1,235 @@
+//! Quantised tensors: weights of four to eight bits, in blocks that share a scale, as GGUF files hold them.
+//!
+//! A [`QTensor`] keeps its blocks as they are, in memory or where they lie in a file, and takes an eighth to a quarter of
+//! the memory of f32. The blocks of each [`QuantKind`] are those of the ggml library.
+
+use std::fmt;
+
+use crate::kernels::quant as kernels;
+use crate::storage::Bytes;
+use crate::{DType, Error, Result, Shape, Tensor};
+
+/// How the numbers of a block are kept. The digit is how many bits each has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(non_camel_case_types)]
+pub enum QuantKind {
+    /// Blocks of 32, a scale: `d·q`.
+    Q8_0,
+    /// Blocks of 32, a scale: `d·(q − 8)`.
+    Q4_0,
+    /// Blocks of 32, a scale and a minimum: `d·q + m`.
+    Q4_1,
+    /// Blocks of 32, a scale: `d·(q − 16)`.
+    Q5_0,
+    /// Blocks of 32, a scale and a minimum: `d·q + m`.
+    Q5_1,
+    /// Blocks of 256, a scale and a minimum for every 32.
+    Q4_K,
+    /// Blocks of 256, a scale and a minimum for every 32.
+    Q5_K,
+    /// Blocks of 256, a scale for every 16.
+    Q6_K,
+}
+
+impl QuantKind {
+    /// All kinds.
+    pub const ALL: [QuantKind; 8] = [
+        QuantKind::Q8_0,
+        QuantKind::Q4_0,
+        QuantKind::Q4_1,
+        QuantKind::Q5_0,
+        QuantKind::Q5_1,
+        QuantKind::Q4_K,
+        QuantKind::Q5_K,
+        QuantKind::Q6_K,
+    ];
+
+    /// Numbers in a block.
+    pub fn block_len(self) -> usize {
+        match self {
+            QuantKind::Q4_K | QuantKind::Q5_K | QuantKind::Q6_K => 256,
+            _ => 32,
+        }
+    }
+
+    /// Bytes of a block.
+    pub fn block_size(self) -> usize {
+        match self {
+            QuantKind::Q8_0 => 34,
+            QuantKind::Q4_0 => 18,
+            QuantKind::Q4_1 => 20,
+            QuantKind::Q5_0 => 22,
+            QuantKind::Q5_1 => 24,
+            QuantKind::Q4_K => 144,
+            QuantKind::Q5_K => 176,
+            QuantKind::Q6_K => 210,
+        }
+    }
+
+    /// The name in lower case: `q8_0`, `q4_k`.
+    pub fn name(self) -> &'static str {
+        match self {
+            QuantKind::Q8_0 => "q8_0",
+            QuantKind::Q4_0 => "q4_0",
+            QuantKind::Q4_1 => "q4_1",
+            QuantKind::Q5_0 => "q5_0",
+            QuantKind::Q5_1 => "q5_1",
+            QuantKind::Q4_K => "q4_k",
+            QuantKind::Q5_K => "q5_k",
+            QuantKind::Q6_K => "q6_k",
+        }
+    }
+
+    /// The bytes that a tensor of these sizes takes; `None` where its last size is no multiple of a block, it has no
+    /// dim, or it is too large for memory.
+    pub(crate) fn size_of(self, dims: &[usize]) -> Option<usize> {
+        let blocks = dims.last().filter(|n| n.is_multiple_of(self.block_len()))? / self.block_len();
+        let all = dims[..dims.len() - 1].iter().try_fold(blocks, |n, &d| n.checked_mul(d))?;
+        // What it decodes to must be countable too.
+        all.checked_mul(self.block_len() * 4).filter(|&n| n <= isize::MAX as usize)?;
+        all.checked_mul(self.block_size())
+    }
+}
+
+impl fmt::Display for QuantKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A tensor of quantised numbers. A clone is free and shares its blocks; the value never changes.
+///
+/// Each row (the last dim) is a whole number of blocks, and rows lie one after the other.
+#[derive(Clone)]
+pub struct QTensor {
+    kind: QuantKind,
+    shape: Shape,
+    bytes: Bytes,
+}
+
+impl QTensor {
+    /// From blocks in row-major order.
+    ///
+    /// Errors: a last dim that is no multiple of the block's length; more or fewer bytes than `shape` asks for.
+    pub fn new(kind: QuantKind, shape: impl Into<Shape>, blocks: Vec<u8>) -> Result<QTensor> {
+        QTensor::of_bytes("qtensor", kind, shape.into(), blocks.into())
+    }
+
+    pub(crate) fn of_bytes(op: &'static str, kind: QuantKind, shape: Shape, bytes: Bytes) -> Result<QTensor> {
+        let asked = size_of(op, kind, &shape)?;
+        if asked != bytes.len() {
+            let message = format!("{kind} of shape {shape} takes {asked} bytes, got {}", bytes.len());
+            return Err(Error::invalid(op, message));
+        }
+        Ok(QTensor { kind, shape, bytes })
+    }
+
+    /// How its numbers are kept.
+    pub fn kind(&self) -> QuantKind {
+        self.kind
+    }
+
+    /// The sizes of its dims.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The sizes of its dims, as a slice.
+    pub fn dims(&self) -> &[usize] {
+        self.shape.dims()
+    }
+
+    /// The number of elements.
+    pub fn numel(&self) -> usize {
+        self.shape.numel()
+    }
+
+    /// Its blocks in row-major order.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The numbers, f32.
+    ///
+    /// ```
+    /// # use rushlight::{Tensor, quant::{QTensor, QuantKind}};
+    /// // One block of Q4_0: the scale 0.5 as f16, then 32 numbers of four bits, of which 8 stands for 0.
+    /// let mut block = vec![0x00, 0x38];
+    /// block.extend([0x89; 16]);
+    /// let q = QTensor::new(QuantKind::Q4_0, [1, 32], block)?;
+    /// let x = q.dequantize()?.to_vec::<f32>()?;
+    /// assert_eq!((x[0], x[31]), (0.5, 0.0));
+    /// # Ok::<(), rushlight::Error>(())
+    /// ```
+    /// Errors: memory is refused.
+    pub fn dequantize(&self) -> Result<Tensor> {
+        Tensor::build("dequantize", self.shape.clone(), |out: &mut [f32]| {
+            let x = &self.bytes[..];
+            match self.kind {
+                QuantKind::Q8_0 => kernels::decode(x, out, kernels::decode_q8_0),
+                QuantKind::Q4_0 => kernels::decode(x, out, kernels::decode_q4_0),
+                QuantKind::Q4_1 => kernels::decode(x, out, kernels::decode_q4_1),
+                QuantKind::Q5_0 => kernels::decode(x, out, kernels::decode_q5_0),
+                QuantKind::Q5_1 => kernels::decode(x, out, kernels::decode_q5_1),
+                QuantKind::Q4_K => kernels::decode(x, out, kernels::decode_q4_k),
+                QuantKind::Q5_K => kernels::decode(x, out, kernels::decode_q5_k),
+                QuantKind::Q6_K => kernels::decode(x, out, kernels::decode_q6_k),
+            }
+        })
+    }
+
+    /// `x` in blocks of `kind`, each number rounded to the nearest that its block has. Not differentiable.
+    ///
+    /// ```
+    /// # use rushlight::{DType, Tensor, quant::{QTensor, QuantKind}};
+    /// let x = Tensor::linspace(-1.0, 1.0, 64, DType::F32)?.reshape([2, 32])?;
+    /// let q = QTensor::quantize(&x, QuantKind::Q8_0)?;
+    /// assert_eq!(q.bytes().len(), 2 * 34);
+    /// // Half a step of 1/127, and the rounding of the scale to f16.
+    /// let error = q.dequantize()?.sub(&x)?.abs()?.to_vec::<f32>()?.into_iter().fold(0.0, f32::max);
+    /// assert!(error < 0.6 / 127.0);
+    /// # Ok::<(), rushlight::Error>(())
+    /// ```
+    /// Errors: `x` is of no float dtype; a kind other than Q8_0, Q4_0 and Q4_1; a last dim that is no multiple of 32; a
+    /// number that is not finite or too large for a scale in f16.
+    pub fn quantize(x: &Tensor, kind: QuantKind) -> Result<QTensor> {
+        let op = "quantize";
+        if !x.dtype().is_float() {
+            return Err(Error::dtype(op, x.dtype(), "expected a float dtype (cast with to_dtype)"));
+        }
+        let mut blocks = vec![0; size_of(op, kind, x.shape())?];
+        let shape = x.shape().clone();
+        let x = x.detach().to_dtype(DType::F32)?.packed()?;
+        let x = x.slice::<f32>(op)?;
+        // The largest number whose scale or minimum f16 still holds.
+        let limit = match kind {
+            QuantKind::Q8_0 => 127.0 * 65504.0,
+            QuantKind::Q4_0 => 8.0 * 65504.0,
+            _ => 65504.0,
+        };
+        if let Some((i, x)) = x.iter().enumerate().find(|(_, x)| x.is_nan() || x.abs() > limit) {
+            return Err(Error::invalid(op, format!("element {i} is {x}; {kind} holds numbers up to {limit}")));
+        }
+        match kind {
+            QuantKind::Q8_0 => kernels::encode(x, &mut blocks, kernels::encode_q8_0),
+            QuantKind::Q4_0 => kernels::encode(x, &mut blocks, kernels::encode_q4_0),
+            QuantKind::Q4_1 => kernels::encode(x, &mut blocks, kernels::encode_q4_1),
+            other => return Err(Error::invalid(op, format!("{other} is only read; q8_0, q4_0 and q4_1 are made"))),
+        }
+        Ok(QTensor { kind, shape, bytes: blocks.into() })
+    }
+}
+
+impl fmt::Debug for QTensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "QTensor({}, {})", self.kind, self.shape)
+    }
+}
+
+/// [`QuantKind::size_of`] with its refusal in words.
+fn size_of(op: &'static str, kind: QuantKind, shape: &Shape) -> Result<usize> {
+    kind.size_of(shape.dims()).ok_or_else(|| {
+        let message = format!("{kind} takes rows of a multiple of {} numbers, got shape {shape}", kind.block_len());
+        Error::invalid(op, message)
+    })
+}
