@@ -49,7 +49,8 @@ fn is_idx(path: &Path) -> bool {
     let mut head = [0; 4];
     let read = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut head));
     // A safetensors file of a short header may begin with zeros too, but its fourth byte is then no rank.
-    read.is_ok() && (head[..2] == [0x1f, 0x8b] || (head[..2] == [0, 0] && (0x08..=0x0e).contains(&head[2]) && head[3] > 0))
+    read.is_ok()
+        && (head[..2] == [0x1f, 0x8b] || (head[..2] == [0, 0] && (0x08..=0x0e).contains(&head[2]) && head[3] > 0))
 }
 
 /// A name on one line, whatever is in it.
