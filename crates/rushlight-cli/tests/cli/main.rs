@@ -6,6 +6,7 @@ mod explain;
 mod helpers;
 mod images;
 mod points;
+mod pretrained;
 #[cfg(unix)]
 mod stopping;
 mod texts;

@@ -70,7 +70,7 @@ impl Bert {
     /// besides is left out.
     ///
     /// Errors: a folder of something else, or of a BERT with what this one has not (an activation other than exact
-    /// GELU, relative positions, a decoder); tensors that do not fit, all of them listed; damaged files.
+    /// GELU, relative positions, a decoder); tensors that do not fit, by their names; damaged files.
     pub fn from_pretrained(folder: impl AsRef<Path>) -> Result<Bert> {
         let folder = folder.as_ref();
         expect(folder, "bert")?;

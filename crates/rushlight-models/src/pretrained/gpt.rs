@@ -44,8 +44,8 @@ impl Gpt {
     /// From a folder with `config.json` and `model.safetensors` (or shards) of GPT-2's kind, in evaluation mode.
     ///
     /// Errors: a folder of something else, or of a GPT-2 with what this one has not (a network other than C → 4C → C by
-    /// GELU's tanh form, scores scaled otherwise, an output layer of its own); tensors that do not fit, all of them
-    /// listed; damaged files.
+    /// GELU's tanh form, scores scaled otherwise, an output layer of its own); tensors that do not fit, by their
+    /// names; damaged files.
     pub fn from_pretrained(folder: impl AsRef<Path>) -> Result<Gpt> {
         let folder = folder.as_ref();
         expect(folder, "gpt2")?;

@@ -82,7 +82,7 @@ impl Llama {
     /// taken as f32.
     ///
     /// Errors: something else, or a Llama with what this one has not (an activation other than SiLU, biases, scaled
-    /// rotary positions); tensors that do not fit, all of them listed; damaged files.
+    /// rotary positions); tensors that do not fit, by their names; damaged files.
     pub fn from_pretrained(path: impl AsRef<Path>) -> Result<Llama> {
         let path = path.as_ref();
         if path.is_dir() { Llama::of_folder(path) } else { Llama::of_gguf(&TensorFile::open(path)?) }

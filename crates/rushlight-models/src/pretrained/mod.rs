@@ -45,6 +45,16 @@ impl Network {
             Network::Llama(_) => "llama",
         }
     }
+
+    /// Tokens that it knows.
+    pub fn vocab_size(&self) -> usize {
+        let table = match self {
+            Network::Bert(bert) => &bert.embeddings.word,
+            Network::Gpt(gpt) => &gpt.wte,
+            Network::Llama(llama) => &llama.embed_tokens,
+        };
+        table.weight.dims()[0]
+    }
 }
 
 /// A network that others trained, with all that came with it.
@@ -76,10 +86,20 @@ impl Pretrained {
     /// From a folder with `config.json`, or a GGUF file.
     ///
     /// Errors: no such thing; an architecture that is not known, or settings of one that are not; tensors that are
-    /// missing, too many, or of another shape, all of them listed; damaged files.
+    /// missing, too many, or of another shape, with their names; a tokenizer of more tokens than the network knows;
+    /// damaged files.
     pub fn load(path: impl AsRef<Path>) -> Result<Pretrained> {
         let path = path.as_ref();
-        if path.is_dir() { Pretrained::of_folder(path) } else { Pretrained::of_gguf(path) }
+        let found = if path.is_dir() { Pretrained::of_folder(path) } else { Pretrained::of_gguf(path) }?;
+        let (tokens, known) = (found.tokenizer.as_ref().map_or(0, Tokenizer::vocab_size), found.network.vocab_size());
+        if tokens > known {
+            return Err(Error::format(
+                path,
+                0,
+                format!("a tokenizer of {tokens} tokens, where the network knows {known}"),
+            ));
+        }
+        Ok(found)
     }
 
     fn of_folder(folder: &Path) -> Result<Pretrained> {
