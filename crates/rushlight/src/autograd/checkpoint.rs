@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::backward::Walk;
-use super::node::Rule;
 use super::{Grads, Node, is_grad_enabled, no_grad, set_grad_enabled, watch};
+use super::node::Rule;
 use crate::{Error, Result, Tensor, random};
 
 /// Runs `f` without saving what its operations need for backward, and runs it again when the gradients are asked for.

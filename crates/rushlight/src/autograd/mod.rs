@@ -17,8 +17,8 @@ pub use backward::grad;
 pub use checkpoint::checkpoint;
 pub use gradcheck::{GradCheck, gradcheck, gradgradcheck};
 pub use gradients::Gradients;
-use node::{Backward, Rule};
 pub(crate) use node::{Node, ViewFn};
+use node::{Backward, Rule};
 
 use crate::{Error, Result, Tensor};
 

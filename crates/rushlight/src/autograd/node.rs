@@ -50,7 +50,12 @@ impl Node {
         Node { id: next_id(), name: "leaf", shape, dtype, inputs, rule, leaf: true }
     }
 
-    pub fn inner(name: &'static str, of: &Tensor, inputs: SmallVec<[Option<Arc<Node>>; 2]>, rule: Rule) -> Node {
+    pub fn inner(
+        name: &'static str,
+        of: &Tensor,
+        inputs: SmallVec<[Option<Arc<Node>>; 2]>,
+        rule: Rule,
+    ) -> Node {
         let (shape, dtype) = (of.shape().clone(), of.dtype());
         let rule = Mutex::new(Some(rule));
         Node { id: next_id(), name, shape, dtype, inputs, rule, leaf: false }

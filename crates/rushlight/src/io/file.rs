@@ -351,10 +351,7 @@ impl Entry {
         let part = bytes.get(low * unit..(high + 1) * unit);
         let part = part.ok_or_else(|| self.error(offset, "reaches outside of its bytes"))?;
         let all = decode(stored, part, !little)?.map_err(|i| {
-            self.error(
-                offset + ((low + i) * unit) as u64,
-                &format!("has a byte {} that is no {stored}", part[i * unit]),
-            )
+            self.error(offset + ((low + i) * unit) as u64, &format!("has a byte {} that is no {stored}", part[i * unit]))
         })?;
         let layout = Layout::new(layout.shape().clone(), layout.strides().into(), layout.offset() - low);
         Ok(all.with_layout(layout).into())

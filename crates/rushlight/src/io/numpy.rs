@@ -118,16 +118,14 @@ fn parse(path: &Path, head: &[u8], start: u64) -> Result<Header> {
         Some(())
     });
     if fields.is_none() {
-        let message =
-            "the header is not a dict of a plain descr, fortran_order and shape (structured arrays are not read)";
+        let message = "the header is not a dict of a plain descr, fortran_order and shape (structured arrays are not read)";
         return Err(refuse(literal.at, message));
     }
     let (Some((descr_at, descr)), Some(fortran), Some((dims_at, dims))) = (descr, fortran, dims) else {
         return Err(refuse(0, "the header lacks descr, fortran_order or shape"));
     };
-    let (stored, big_endian) = element(descr).ok_or_else(|| {
-        refuse(descr_at, &format!("elements of type {descr:?} are not read (only plain numbers are)"))
-    })?;
+    let (stored, big_endian) = element(descr)
+        .ok_or_else(|| refuse(descr_at, &format!("elements of type {descr:?} are not read (only plain numbers are)")))?;
     if dims.len() > MAX_RANK || stored.size_of(&dims).is_none() {
         return Err(refuse(dims_at, &format!("the shape {dims:?} of {stored} is more than memory can address")));
     }

@@ -126,7 +126,8 @@ pub(super) struct Pickle<'a> {
 impl<'a> Pickle<'a> {
     /// Reads the pickle at the start of `bytes`, which begin at `start` of the file.
     pub fn read(path: &'a Path, bytes: &'a [u8], start: u64) -> Result<Pickle<'a>> {
-        let pickle = Pickle { bytes, heap: vec![], storages: vec![], tensors: vec![], root: Object::None, end: 0 };
+        let pickle =
+            Pickle { bytes, heap: vec![], storages: vec![], tensors: vec![], root: Object::None, end: 0 };
         let cursor = Cursor::new(path, bytes, start);
         if u32::try_from(bytes.len()).is_err() {
             return Err(cursor.error(0, "a pickle of more than 4 GiB"));
@@ -506,14 +507,11 @@ impl<'a> Machine<'a> {
     fn storage(&mut self) -> Result<()> {
         let Object::Tuple(id) = self.pop()? else { return Err(self.error("an outside object that is no storage")) };
         let (stored, key, count) = match *self.p.items(id) {
-            [
-                Object::Text(kind),
-                Object::Global(Global::Storage(stored)),
-                Object::Text(key),
-                _,
-                Object::Int(count),
-                ..,
-            ] if self.p.text(kind) == "storage" && count >= 0 => (stored, key, count as u64),
+            [Object::Text(kind), Object::Global(Global::Storage(stored)), Object::Text(key), _, Object::Int(count), ..]
+                if self.p.text(kind) == "storage" && count >= 0 =>
+            {
+                (stored, key, count as u64)
+            }
             _ => return Err(self.error("an outside object that is no storage")),
         };
         self.stack.push(Object::Storage(self.p.storages.len() as u32));

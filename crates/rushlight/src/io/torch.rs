@@ -273,3 +273,4 @@ fn numbers(items: &[Object]) -> Option<Array> {
     }
     items.iter().map(float).collect::<Option<Vec<f64>>>().map(Array::F64)
 }
+
