@@ -2,7 +2,8 @@
 //!
 //! A [`Tensor`] is an n-dimensional array of one [`DType`]. Operations are methods; on a tensor that came from one with
 //! [`Tensor::requires_grad`] they record how to differentiate them, and [`Tensor::backward`] returns the
-//! [`Gradients`]. Layers are in [`nn`], optimizers in [`optim`], losses in [`loss`], data sets in [`data`], files in [`io`].
+//! [`Gradients`]. Layers are in [`nn`], optimizers in [`optim`], losses in [`loss`], data sets in [`data`], files in
+//! [`io`], weights of few bits in [`quant`].
 //!
 //! ```
 //! use rushlight::nn::{Layer, Linear, Module, Relu, Sequential};

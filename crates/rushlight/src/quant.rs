@@ -233,3 +233,74 @@ fn size_of(op: &'static str, kind: QuantKind, shape: &Shape) -> Result<usize> {
         Error::invalid(op, message)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::parallel::set_num_threads;
+    use crate::kernels::simd::{Level, force_level};
+    use crate::random::Generator;
+
+    /// Blocks of random bits whose scales are small numbers, more of them than a thread takes at a time.
+    fn random(kind: QuantKind) -> QTensor {
+        let blocks = 40_000 / kind.block_len() + 3;
+        let mut words = vec![0i64; blocks * kind.block_size()];
+        Generator::new(kind as u64).fill_randint(&mut words, 0, 256);
+        let mut bytes: Vec<u8> = words.into_iter().map(|b| b as u8).collect();
+        for block in bytes.chunks_exact_mut(kind.block_size()) {
+            // The second byte of each f16 has its exponent: none is infinite.
+            for at in if kind == QuantKind::Q6_K { [209, 209] } else { [1, 3] } {
+                block[at] &= 0xbf;
+            }
+        }
+        QTensor::new(kind, [blocks, kind.block_len()], bytes).unwrap()
+    }
+
+    #[test]
+    fn every_level_and_number_of_threads_gives_the_same_bits() {
+        for kind in QuantKind::ALL {
+            let q = random(kind);
+            let mut first: Option<Vec<u32>> = None;
+            for (level, threads) in [(Level::Baseline, 1), (Level::Avx2, 3), (Level::Avx512, 2)] {
+                force_level(level);
+                set_num_threads(threads).unwrap();
+                let x = q.dequantize().unwrap().to_vec::<f32>().unwrap();
+                assert!(x.iter().all(|x| x.is_finite()));
+                let bits = x.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+                assert!(first.get_or_insert_with(|| bits.clone()) == &bits, "{kind} at {level:?}");
+            }
+        }
+        set_num_threads(0).unwrap();
+        force_level(Level::Avx512);
+    }
+
+    #[test]
+    fn numbers_come_back_within_half_a_step() {
+        let mut x = vec![0.0f32; 48 * 1024];
+        Generator::new(1).fill_normal(&mut x, 0.5, 3.0);
+        let t = Tensor::new(&x).unwrap().reshape([48, 1024]).unwrap();
+        for (kind, levels) in [(QuantKind::Q8_0, 254.0), (QuantKind::Q4_0, 16.0), (QuantKind::Q4_1, 15.0)] {
+            let mut bits: Option<Vec<u8>> = None;
+            for level in [Level::Baseline, Level::Avx2, Level::Avx512] {
+                force_level(level);
+                let q = QTensor::quantize(&t, kind).unwrap();
+                assert!(bits.get_or_insert_with(|| q.bytes().to_vec()) == q.bytes(), "{kind} at {level:?}");
+                let y = q.dequantize().unwrap().to_vec::<f32>().unwrap();
+                for (x, y) in x.chunks(32).zip(y.chunks(32)) {
+                    let most = x.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+                    // Q4_0 has one level less on one side, where up to a whole step is lost.
+                    let step = 2.0 * most / levels;
+                    let lost = x.iter().zip(y).fold(0.0f32, |m, (x, y)| m.max((x - y).abs()));
+                    assert!(lost <= 1.01 * step, "{kind}: {lost} of {step}");
+                }
+            }
+        }
+        force_level(Level::Avx512);
+        // A view is quantised as its elements stand, halves as f32.
+        let turned = t.t().unwrap().narrow(1, 0, 32).unwrap();
+        let q = QTensor::quantize(&turned.to_dtype(DType::F16).unwrap(), QuantKind::Q8_0).unwrap();
+        let same =
+            QTensor::quantize(&turned.contiguous().unwrap().to_dtype(DType::F16).unwrap(), QuantKind::Q8_0).unwrap();
+        assert_eq!((q.dims(), q.bytes()), (&[1024, 32][..], same.bytes()));
+    }
+}

@@ -289,7 +289,8 @@ impl<T: Element> Buffer<T> {
             return None;
         }
         let len = range.len() / size_of::<T>();
-        let block = Block { start: NonNull::new(start.cast_mut())?, class: 0, memory: Memory::File { _map: map.clone() } };
+        let block =
+            Block { start: NonNull::new(start.cast_mut())?, class: 0, memory: Memory::File { _map: map.clone() } };
         Some(Buffer { block: (len > 0).then_some(block), len, _element: std::marker::PhantomData })
     }
 }

@@ -166,7 +166,10 @@ fn gguf_values_and_tensors() {
     let file = open("values.gguf");
     let value = |key: &str| file.value(&format!("a.{key}")).unwrap_or_else(|| panic!("{key}")).clone();
     assert_eq!((value("uint8"), value("int8"), value("uint16")), (200u8.into(), (-100i8).into(), 60000u16.into()));
-    assert_eq!((value("int16"), value("uint32"), value("int32")), ((-30000i16).into(), (1u32 << 31).into(), i32::MIN.into()));
+    assert_eq!(
+        (value("int16"), value("uint32"), value("int32")),
+        ((-30000i16).into(), (1u32 << 31).into(), i32::MIN.into())
+    );
     assert_eq!((value("uint64"), value("int64")), ((1u64 << 63).into(), i64::MIN.into()));
     assert_eq!((value("float32"), value("float64"), value("bool")), (0.5f32.into(), 0.1f64.into(), true.into()));
     assert_eq!(value("string"), "ü\n".into());
@@ -217,7 +220,9 @@ fn what_cannot_be_quantised() {
         let error = error(Tensor::new(&x).unwrap(), QuantKind::Q8_0);
         assert!(error.contains(&format!("element 5 is {bad}")), "{error}");
     }
-    assert!(QTensor::new(QuantKind::Q4_0, [2, 32], vec![0; 35]).unwrap_err().to_string().contains("takes 36 bytes, got 35"));
+    assert!(
+        QTensor::new(QuantKind::Q4_0, [2, 32], vec![0; 35]).unwrap_err().to_string().contains("takes 36 bytes, got 35")
+    );
     let empty = QTensor::quantize(&ones(&[0, 32]), QuantKind::Q4_1).unwrap();
     assert_eq!(empty.dequantize().unwrap().dims(), [0, 32]);
 }
@@ -289,7 +294,9 @@ fn gguf_metadata_comes_back() {
     assert_eq!(back.metadata(), metadata);
     for info in quants.infos() {
         assert_eq!(back.info(&info.name), Some(info));
-        let (Weight::Quant(a), Weight::Quant(b)) = (&weights[&info.name], back.weight(&info.name).unwrap()) else { continue };
+        let (Weight::Quant(a), Weight::Quant(b)) = (&weights[&info.name], back.weight(&info.name).unwrap()) else {
+            continue;
+        };
         assert_eq!(a.bytes(), b.bytes(), "{}", info.name);
     }
 }
@@ -323,7 +330,8 @@ fn conversions() {
     assert_eq!((t["model.bfloat16"].dtype(), t["model.int8"].dtype()), (DType::F32, DType::I64));
     // Narrower floats; in GGUF, what has one dim stays f32.
     let x = Tensor::new([[0.1f32; 32], [f32::NAN; 32]]).unwrap();
-    let tensors = StateDict::from([("x".to_string(), x), ("norm".to_string(), Tensor::ones([32], DType::F32).unwrap())]);
+    let tensors =
+        StateDict::from([("x".to_string(), x), ("norm".to_string(), Tensor::ones([32], DType::F32).unwrap())]);
     save_safetensors(path("x.safetensors"), &tensors, &BTreeMap::new()).unwrap();
     let x = TensorFile::open(path("x.safetensors")).unwrap();
     let done = convert(&x, path("x.gguf"), ConvertTo::Float(DType::BF16)).unwrap();

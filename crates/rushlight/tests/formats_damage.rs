@@ -31,7 +31,7 @@ impl Folder {
         path
     }
 
-    /// What reading these bytes is refused with: within a second, and naming the file.
+    /// What reading these bytes is refused with: within seconds, and naming the file.
     fn refused(&self, name: &str, bytes: &[u8], parts: &[&str]) {
         let path = self.put(name, bytes);
         let begin = Instant::now();
@@ -39,7 +39,7 @@ impl Folder {
             Err(e) => e.to_string(),
             Ok(()) => panic!("{name} was read, which should say {parts:?}"),
         };
-        assert!(begin.elapsed() < Duration::from_secs(1), "{error}: {:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(5), "{error}: {:?}", begin.elapsed());
         assert!(error.starts_with(&path.display().to_string()), "{error}");
         for part in parts {
             assert!(error.contains(part), "no {part:?} in {error}");
@@ -159,8 +159,10 @@ fn hostile_gguf() {
     refused(b"", &["the magic number takes 4 bytes, but only 0 are left (at byte 0)"]);
     refused(b"GGUF\x01\0\0\0", &["version 1; 2 and 3 are read (at byte 4)"]);
     refused(b"GGUF\0\0\0\x03", &["big-endian"]);
-    let head = |tensors: u64, values: u64| [&b"GGUF\x03\0\0\0"[..], &tensors.to_le_bytes(), &values.to_le_bytes()].concat();
-    refused(&head(huge, 0), &["a tensor's name takes 8 bytes, but only 0 are left (at byte 24)"]);
+    let head =
+        |tensors: u64, values: u64| [&b"GGUF\x03\0\0\0"[..], &tensors.to_le_bytes(), &values.to_le_bytes()].concat();
+    refused(&head(huge, 0), &["1152921504606846976 tensors; at most 1048576 are read (at byte 8)"]);
+    refused(&head(1 << 20, 0), &["a tensor's name takes 8 bytes, but only 0 are left (at byte 24)"]);
     refused(&head(0, huge), &["a key takes 8 bytes"]);
     refused(&gguf(&[huge.to_le_bytes().to_vec()], &[], 0), &["a key takes 1152921504606846976 bytes"]);
     let list = |kind: u32| value("l", 9, &[&kind.to_le_bytes()[..], &huge.to_le_bytes()].concat());
@@ -172,7 +174,10 @@ fn hostile_gguf() {
     refused(&gguf(&[value("v", 13, &[])], &[], 0), &["value \"v\" has type 13, not known (at byte 33)"]);
     refused(&gguf(&[value("v", 7, &[2])], &[], 0), &["value \"v\" is 2, neither 0 nor 1"]);
     refused(&gguf(&[value("v", 0, &[2]), value("v", 0, &[2])], &[], 0), &["two values are named \"v\""]);
-    refused(&gguf(&[[2u64.to_le_bytes().as_slice(), b"\xff\xfe"].concat()], &[], 0), &["a key is not UTF-8 (at byte 32)"]);
+    refused(
+        &gguf(&[[2u64.to_le_bytes().as_slice(), b"\xff\xfe"].concat()], &[], 0),
+        &["a key is not UTF-8 (at byte 32)"],
+    );
     refused(&gguf(&[value("general.alignment", 4, &[0; 4])], &[], 0), &["general.alignment is 0"]);
     refused(&gguf(&[value("general.alignment", 4, &24u32.to_le_bytes())], &[], 0), &["general.alignment is 24"]);
 
@@ -222,7 +227,9 @@ fn hostile_npy() {
     for shape in ["(3)", "3", "(-1,)", "(1.5,)", "[1]", "(1 2)", "(1,,2)", "(((1)))", "(", ""] {
         refused(&npy(&f4(shape), &[0; 12]), &["the header is not a dict of a plain descr"]);
     }
-    for header in ["", "{", "{}", "{'shape': (1,)}", "{'descr': '<f4'", "{'descr: 1}", "{'a': 1}", "'descr'", "{\"\\\": 1}"] {
+    for header in
+        ["", "{", "{}", "{'shape': (1,)}", "{'descr': '<f4'", "{'descr: 1}", "{'a': 1}", "'descr'", "{\"\\\": 1}"]
+    {
         refused(&npy(header, &[0; 4]), &["the header"]);
     }
     refused(&npy(&f4("(1,)").replace("<f4", "<f3"), &[0; 4]), &["elements of type \"<f3\" are not read"]);
@@ -253,7 +260,10 @@ fn hostile_npz() {
     refused(b"PK\x03\x04", &["not a whole zip archive"]);
     refused(&zip(&[("a.txt", b"hello")], false), &["member \"a.txt\" is no .npy array"]);
     refused(&zip(&[("a.npy", b"hello")], true), &["the magic number takes 6 bytes"]);
-    refused(&zip(&[("a.npy", &npy(&f4("(200000000,)"), &[0; 8]))], true), &["holds 8 bytes, where [200000000] of f32 takes"]);
+    refused(
+        &zip(&[("a.npy", &npy(&f4("(200000000,)"), &[0; 8]))], true),
+        &["holds 8 bytes, where [200000000] of f32 takes"],
+    );
     // Wrong contents under a right directory.
     let mut bytes = zip(&[("a.npy", &array)], false);
     let at = bytes.windows(array.len()).position(|w| w == array).unwrap();
@@ -289,7 +299,9 @@ fn torch(pickle: &[u8], storage: &[u8]) -> Vec<u8> {
 
 /// A tensor of the storage `0` of `count` numbers, as instructions: `size` and `strides` too.
 fn rebuild(count: i32, offset: i32, size: &[u8], strides: &[u8]) -> Vec<u8> {
-    let mut p = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuJ".to_vec();
+    let mut p =
+        b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuJ"
+            .to_vec();
     p.extend(count.to_le_bytes());
     p.extend(b"tQJ");
     p.extend(offset.to_le_bytes());
@@ -309,7 +321,9 @@ fn ints(all: &[i32]) -> Vec<u8> {
 #[test]
 fn hostile_pickles() {
     let f = Folder::new();
-    let with = |pickle: &[u8], parts: &[&str]| f.refused("a.pt", &torch(&[b"\x80\x02", pickle, b"."].concat(), &[0; 24]), parts);
+    let with = |pickle: &[u8], parts: &[&str]| {
+        f.refused("a.pt", &torch(&[b"\x80\x02", pickle, b"."].concat(), &[0; 24]), parts)
+    };
     // Nothing is run.
     let mark = f.0.path().join("mark");
     let command = format!("cos\nsystem\n(X{}touch {}tR", "\x0a\0\0\0", mark.display());
@@ -324,7 +338,22 @@ fn hostile_pickles() {
     with(b"}(X\x01\0\0\0ao", &["instruction 0x6f"]);
     with(b"K\x01\x82\x01", &["instruction 0x82"]);
     // Stacks, marks and memos that are not there.
-    for bad in [&b"0"[..], b"t", b"u", b"s", b"a", b"R", b"Q", b"b", b"\x87", b"(0", b"2", b"}(K\x01u", b"}K\x01K\x02a", b"]K\x01K\x02s"] {
+    for bad in [
+        &b"0"[..],
+        b"t",
+        b"u",
+        b"s",
+        b"a",
+        b"R",
+        b"Q",
+        b"b",
+        b"\x87",
+        b"(0",
+        b"2",
+        b"}(K\x01u",
+        b"}K\x01K\x02a",
+        b"]K\x01K\x02s",
+    ] {
         with(bad, &["pickle: "]);
     }
     with(b"h\x05", &["memo 5 is not set"]);
@@ -354,7 +383,8 @@ fn hostile_pickles() {
 fn hostile_torch_tensors() {
     let f = Folder::new();
     let with = |t: &[u8], parts: &[&str]| f.refused("a.pt", &torch(&[t, b"."].concat(), &[0; 24]), parts);
-    read_all(&f.put("a.pt", &torch(&[&rebuild(6, 0, &ints(&[2, 3]), &ints(&[3, 1]))[..], b"."].concat(), &[0; 24]))).unwrap();
+    read_all(&f.put("a.pt", &torch(&[&rebuild(6, 0, &ints(&[2, 3]), &ints(&[3, 1]))[..], b"."].concat(), &[0; 24])))
+        .unwrap();
     with(&rebuild(7, 0, &ints(&[2]), &ints(&[1])), &["x/data/0 is deflated or has fewer than its 28 bytes"]);
     with(&rebuild(6, 5, &ints(&[2]), &ints(&[1])), &["of shape [2] at 5 with strides [1] leaves its 6 elements"]);
     with(&rebuild(6, 0, &ints(&[2, 3]), &ints(&[4, 1])), &["leaves its 6 elements"]);
@@ -367,6 +397,12 @@ fn hostile_torch_tensors() {
     with(&rebuild(6, 0, &ints(&[i32::MAX; 3]), &ints(&[0; 3])), &["more than memory can address"]);
     with(&rebuild(6, 0, &ints(&[i32::MAX, 2]), &ints(&[i32::MAX, i32::MAX])), &["leaves its 6 elements"]);
     with(&rebuild(6, 0, &ints(&[1; 65]), &ints(&[1; 65])), &["a tensor of 65 dims"]);
+    let strides = [&b"\x8a\x08"[..], &i64::MAX.to_le_bytes(), &ints(&[3])].concat();
+    let one = [&rebuild(6, 2, &ints(&[1, 2]), &strides)[..], b"."].concat();
+    read_all(&f.put("a.pt", &torch(&one, &[0; 24]))).unwrap();
+    let old = rebuild(6, 0, b"", b"");
+    let at = old.windows(3).position(|w| w == b"tQJ").unwrap();
+    with(&[&old[..at], b"(X\x01\0\0\0vK\x00K\x01t", &old[at..]].concat(), &["PyTorch before 0.4"]);
     let lacks = zip(&[("x/data.pkl", &[&rebuild(6, 0, b"", b"")[..], b"."].concat())], false);
     f.refused("a.pt", &lacks, &["the archive lacks x/data/0"]);
     let script = zip(&[("x/data.pkl", b"N."), ("x/constants.pkl", b"N.")], false);
@@ -384,10 +420,16 @@ fn hostile_indices() {
     index("", &["not an index of shards"]);
     index(r#"{"weight_map": {"a": 3}}"#, &["not an index of shards"]);
     for place in ["../a.safetensors", "/etc/passwd", "a/b", "", "..", ".hidden", "model.safetensors.index.json"] {
-        index(&format!(r#"{{"weight_map": {{"a": "{place}"}}}}"#), &["tensor \"a\" is said to be in", "no file beside the index"]);
+        index(
+            &format!(r#"{{"weight_map": {{"a": "{place}"}}}}"#),
+            &["tensor \"a\" is said to be in", "no file beside the index"],
+        );
     }
     fs::write(f.0.path().join("empty.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap();
-    index(r#"{"weight_map": {"a": "empty.safetensors"}}"#, &["said to be in empty.safetensors, which does not hold it"]);
+    index(
+        r#"{"weight_map": {"a": "empty.safetensors"}}"#,
+        &["said to be in empty.safetensors, which does not hold it"],
+    );
     let error = |path: &Path| TensorFile::open(path).err().unwrap().to_string();
     f.put("model.safetensors.index.json", br#"{"weight_map": {"a": "absent.safetensors"}}"#);
     assert!(error(f.0.path()).contains("absent.safetensors"), "{}", error(f.0.path()));

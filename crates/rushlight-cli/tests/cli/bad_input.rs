@@ -134,10 +134,18 @@ fn headers_that_claim_2_to_the_60_bytes() {
     let claims = b"\0\0\x08\x03\x40\0\0\0\x40\0\0\0\0\0\0\x01abc";
     fs::write(dir.join("data").join(TRAIN_IMAGES), claims).unwrap();
     fs::write(dir.join("claims.safetensors"), [&(1u64 << 60).to_le_bytes()[..], b"{}"].concat()).unwrap();
+    let gguf = [&b"GGUF\x03\0\0\0"[..], &[0; 8], &1u64.to_le_bytes(), &(1u64 << 60).to_le_bytes(), b"key"].concat();
+    fs::write(dir.join("claims.gguf"), gguf).unwrap();
+    let dict = "{'descr': '|u1', 'fortran_order': False, 'shape': (1125899906842624,)}";
+    let npy = [&b"\x93NUMPY\x01\0"[..], &(dict.len() as u16).to_le_bytes(), dict.as_bytes()].concat();
+    fs::write(dir.join("claims.npy"), npy).unwrap();
     for (line, parts) in [
         ("train images --data data --out new --threads 1", [TRAIN_IMAGES, "1152921504606846976 bytes"]),
         ("inspect data/train-images-idx3-ubyte", [TRAIN_IMAGES, "1152921504606846976 bytes"]),
         ("inspect claims.safetensors", ["claims.safetensors", "1152921504606846976 bytes"]),
+        ("inspect claims.gguf", ["claims.gguf", "1152921504606846976 bytes"]),
+        ("convert claims.gguf new.npz", ["claims.gguf", "1152921504606846976 bytes"]),
+        ("inspect claims.npy", ["claims.npy", "1125899906842624 bytes"]),
     ] {
         let begin = std::time::Instant::now();
         refused_as(dir, line, &mut limited(dir, "ulimit -v 1000000", line), &parts);
@@ -233,6 +241,6 @@ fn inputs_to_predict_and_inspect() {
         fs::write(dir.join("cut.safetensors"), &model[..len]).unwrap();
         refused(dir, "inspect cut.safetensors", &["cut.safetensors: "]);
     }
-    refused(dir, "inspect text.png", &["text.png: not an IDX file"]);
-    refused(dir, "inspect data", &["data: "]);
+    refused(dir, "inspect text.png", &["text.png: not a tensor file (safetensors, GGUF"]);
+    refused(dir, "inspect data", &["data: the folder has neither model.safetensors nor an index"]);
 }

@@ -74,7 +74,8 @@ pub fn convert(from: &TensorFile, path: impl AsRef<Path>, to: ConvertTo) -> Resu
             return Err(named(format!("is kept as {stored}, which GGUF has not")));
         }
         let bytes = stored.size_of(&info.shape);
-        let bytes = bytes.ok_or_else(|| named(format!("of shape {} has rows of no whole {stored} blocks", info.shape)))?;
+        let bytes =
+            bytes.ok_or_else(|| named(format!("of shape {} has rows of no whole {stored} blocks", info.shape)))?;
         plan.push(TensorInfo { stored, bytes: bytes as u64, ..info.clone() });
     }
 

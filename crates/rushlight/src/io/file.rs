@@ -121,14 +121,16 @@ pub(super) fn layout_within(shape: &Shape, strides: &[usize], offset: usize, len
     if strides.len() != shape.rank() || offset > len {
         return None;
     }
-    if !shape.contains(&0) {
-        let reach = |at: usize, (d, s): (&usize, &usize)| (d - 1).checked_mul(*s)?.checked_add(at);
-        let last = shape.iter().zip(strides).try_fold(offset, reach)?;
-        if last >= len {
-            return None;
-        }
+    if shape.contains(&0) {
+        return Some(Layout::contiguous(shape.clone()));
     }
-    let strides: Option<Strides> = strides.iter().map(|&s| isize::try_from(s).ok()).collect();
+    let reach = |at: usize, (d, s): (&usize, &usize)| (d - 1).checked_mul(*s)?.checked_add(at);
+    if shape.iter().zip(strides).try_fold(offset, reach)? >= len {
+        return None;
+    }
+    // That of a dim of size 1 may be any number.
+    let strides = strides.iter().zip(shape.iter()).map(|(&s, &d)| if d == 1 { 1 } else { s });
+    let strides: Option<Strides> = strides.map(|s| isize::try_from(s).ok()).collect();
     Some(Layout::new(shape.clone(), strides?, offset))
 }
 
@@ -351,7 +353,10 @@ impl Entry {
         let part = bytes.get(low * unit..(high + 1) * unit);
         let part = part.ok_or_else(|| self.error(offset, "reaches outside of its bytes"))?;
         let all = decode(stored, part, !little)?.map_err(|i| {
-            self.error(offset + ((low + i) * unit) as u64, &format!("has a byte {} that is no {stored}", part[i * unit]))
+            self.error(
+                offset + ((low + i) * unit) as u64,
+                &format!("has a byte {} that is no {stored}", part[i * unit]),
+            )
         })?;
         let layout = Layout::new(layout.shape().clone(), layout.strides().into(), layout.offset() - low);
         Ok(all.with_layout(layout).into())

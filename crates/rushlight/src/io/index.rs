@@ -36,7 +36,9 @@ pub(super) fn read(path: &Path) -> Result<Contents> {
     let mut names: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (tensor, file) in &parsed.weight_map {
         if file.is_empty() || file.contains(['/', '\\', ':']) || file.starts_with('.') || file.ends_with(".json") {
-            return Err(refuse(format!("tensor {tensor:?} is said to be in {file:?}, which is no file beside the index")));
+            return Err(refuse(format!(
+                "tensor {tensor:?} is said to be in {file:?}, which is no file beside the index"
+            )));
         }
         names.entry(file).or_default().push(tensor);
     }

@@ -1,7 +1,7 @@
 //! NumPy's files: `.npy`, one array, and `.npz`, a zip archive of such by name.
 //!
-//! Layout of an array: `\x93NUMPY`, the version's two bytes, the length of the header as a little-endian `u16` (version
-//! 1) or `u32` (2 and 3); the header, a Python dict of `descr` (the element type), `fortran_order` and `shape`, padded
+//! Layout of an array: `\x93NUMPY`, the version's two bytes, the length of the header as a little-endian `u16`, or `u32`
+//! in versions 2 and 3; the header, a Python dict of `descr` (the element type), `fortran_order` and `shape`, padded
 //! so that the elements begin at a multiple of 64; the elements in row-major (C) or column-major (Fortran) order, of
 //! either byte order. Reference: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>. Arrays of
 //! Python objects are never read.
@@ -118,14 +118,16 @@ fn parse(path: &Path, head: &[u8], start: u64) -> Result<Header> {
         Some(())
     });
     if fields.is_none() {
-        let message = "the header is not a dict of a plain descr, fortran_order and shape (structured arrays are not read)";
+        let message =
+            "the header is not a dict of a plain descr, fortran_order and shape (structured arrays are not read)";
         return Err(refuse(literal.at, message));
     }
     let (Some((descr_at, descr)), Some(fortran), Some((dims_at, dims))) = (descr, fortran, dims) else {
         return Err(refuse(0, "the header lacks descr, fortran_order or shape"));
     };
-    let (stored, big_endian) = element(descr)
-        .ok_or_else(|| refuse(descr_at, &format!("elements of type {descr:?} are not read (only plain numbers are)")))?;
+    let (stored, big_endian) = element(descr).ok_or_else(|| {
+        refuse(descr_at, &format!("elements of type {descr:?} are not read (only plain numbers are)"))
+    })?;
     if dims.len() > MAX_RANK || stored.size_of(&dims).is_none() {
         return Err(refuse(dims_at, &format!("the shape {dims:?} of {stored} is more than memory can address")));
     }

@@ -36,8 +36,10 @@ const MAX_EXPANDED: usize = 1 << 24;
 /// `{"model": {"w": …}, "step": 3}` gives a tensor `model.w`; a bare tensor is called `tensor`. Views keep their strides,
 /// and those of one storage share memory.
 ///
-/// ```no_run
-/// let state = rushlight::io::load_torch("model.pt")?;
+/// ```
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/formats/checkpoint.pt");
+/// let state = rushlight::io::load_torch(path)?;
+/// assert_eq!(state["model.weight"].dims(), [2, 3]);
 /// # Ok::<(), rushlight::Error>(())
 /// ```
 /// Errors: a name in the pickle that is no part of a tensor or plain container, such as a whole module's class (save
@@ -273,4 +275,3 @@ fn numbers(items: &[Object]) -> Option<Array> {
     }
     items.iter().map(float).collect::<Option<Vec<f64>>>().map(Array::F64)
 }
-

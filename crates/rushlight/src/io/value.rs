@@ -182,13 +182,17 @@ mod tests {
     #[test]
     fn values_as_what_they_are() {
         assert_eq!(Value::from("a").as_str(), Some("a"));
-        assert_eq!((Value::U8(3).as_i64(), Value::U64(u64::MAX).as_i64(), Value::F32(1.0).as_i64()), (Some(3), None, None));
+        assert_eq!(
+            (Value::U8(3).as_i64(), Value::U64(u64::MAX).as_i64(), Value::F32(1.0).as_i64()),
+            (Some(3), None, None)
+        );
         assert_eq!((Value::I16(-3).as_f64(), Value::F32(0.5).as_f64()), (Some(-3.0), Some(0.5)));
         assert_eq!((Value::Bool(true).as_bool(), Value::U8(1).as_bool()), (Some(true), None));
         let words = Value::from(vec!["a\"".to_string(), "ü".to_string()]);
         assert_eq!(words.as_strings().unwrap().len(), 2);
         assert_eq!(words.to_string(), r#"["a\"","ü"]"#);
-        let nested = Value::Array(Array::Array(vec![Array::U8(vec![1, 2]), Array::Bool(vec![]), Array::F32(vec![0.5])]));
+        let nested =
+            Value::Array(Array::Array(vec![Array::U8(vec![1, 2]), Array::Bool(vec![]), Array::F32(vec![0.5])]));
         assert_eq!(nested.to_string(), "[[1,2],[],[0.5]]");
         assert_eq!(nested.as_array().unwrap().get(0), Some(Value::from(vec![1u8, 2])));
         assert_eq!(nested.as_array().unwrap().get(3), None);

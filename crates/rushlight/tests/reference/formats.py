@@ -3,8 +3,8 @@
     pip install numpy torch safetensors gguf
     python formats.py
 
-NumPy 2.4.6, PyTorch 2.15.0, safetensors 0.8.0 and gguf 0.19.0 gave the committed files. Every array holds the numbers
-of `values`, in its element type; `quants.gguf` has blocks of random bits and, as F32 beside them, what gguf makes of
+NumPy 2.4.6, PyTorch 2.15.0, safetensors 0.8.0 and gguf 0.19.0 gave the committed files, two of which (legacy.pt and
+model.safetensors) have an order of their own each time. Every array holds the numbers of `values`, in its element type; `quants.gguf` has blocks of random bits and, as F32 beside them, what gguf makes of
 them.
 """
 

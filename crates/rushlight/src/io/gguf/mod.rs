@@ -18,8 +18,11 @@ use crate::quant::QuantKind;
 
 const MAGIC: &[u8; 4] = b"GGUF";
 const ALIGNMENT: u64 = 32;
-/// ggml's own limit.
+/// ggml's own limits.
 const MAX_RANK: usize = 4;
+const MAX_NAME: usize = 63;
+/// More than any model has.
+const MAX_TENSORS: u64 = 1 << 20;
 
 /// Each kind of element with its number.
 const TYPES: [(u32, Stored); 31] = {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{ALIGNMENT, MAGIC, MAX_RANK, stored_of};
+use super::{ALIGNMENT, MAGIC, MAX_RANK, MAX_TENSORS, stored_of};
 use crate::io::cursor::Cursor;
 use crate::io::file::{Contents, Data, Entry, TensorInfo};
 use crate::io::value::{Array, Value};
@@ -28,6 +28,9 @@ pub(in crate::io) fn read(path: &Path, file: &Bytes) -> Result<Contents> {
     }
     let (tensors, values) = (c.u64("the number of tensors")?, c.u64("the number of values")?);
 
+    if tensors > MAX_TENSORS {
+        return Err(c.error(8, format!("{tensors} tensors; at most {MAX_TENSORS} are read")));
+    }
     // Counts are not trusted: each round needs bytes of the file.
     let (mut metadata, mut keys) = (vec![], HashSet::new());
     for _ in 0..values {

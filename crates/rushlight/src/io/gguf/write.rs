@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use super::{ALIGNMENT, MAGIC, MAX_RANK, number_of};
+use super::{ALIGNMENT, MAGIC, MAX_NAME, MAX_RANK, number_of};
 use crate::io::file::TensorInfo;
 use crate::io::stored::{Stored, Weight, write_weight};
 use crate::io::value::{Array, Value};
@@ -32,7 +32,8 @@ use crate::{Error, Result};
 /// assert_eq!(file.info("small").map(|i| (i.stored.name(), i.bytes)), Some(("q8_0", 68)));
 /// # Ok::<(), rushlight::Error>(())
 /// ```
-/// Errors: u8 and bool, which GGUF has not; more than 4 dims; what the system refuses.
+/// Errors: u8 and bool, which GGUF has not; more than 4 dims; names of more than 63 bytes; what the
+/// system refuses.
 pub fn save_gguf(
     path: impl AsRef<Path>,
     tensors: &BTreeMap<String, Weight>,
@@ -78,6 +79,9 @@ pub(in crate::io) fn write(
         let Some(number) = number_of(*stored) else {
             return refuse(format!("is kept as {stored}, which GGUF has not"));
         };
+        if name.len() > MAX_NAME {
+            return refuse(format!("has a name of {} bytes; GGUF's readers take at most {MAX_NAME}", name.len()));
+        }
         if shape.rank() > MAX_RANK {
             return refuse(format!("of shape {shape} has more than GGUF's {MAX_RANK} dims"));
         }
