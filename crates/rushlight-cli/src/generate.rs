@@ -1,4 +1,4 @@
-//! `rushlight generate RUN --prompt "…"`: text from a GPT, as it comes.
+//! `rushlight generate MODEL --prompt "…"`: text from a language model, as it comes.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,14 @@ use rushlight::{Tensor, no_grad};
 use rushlight_models::Gpt;
 use rushlight_models::text::{Sampling, Tokenizer};
 
+use crate::Outcome;
+use crate::language::{LanguageModel, Opened, is_pretrained};
 use crate::picture::{self, Attention, Choice, visible};
-use crate::run::Run;
-use crate::{Outcome, gpt};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The run folder
+    /// The run folder, a GGUF file of a Llama, or a folder with config.json, safetensors and tokenizer.json
+    #[arg(value_name = "MODEL")]
     run: PathBuf,
     /// What the text begins with
     #[arg(long, default_value = "\n")]
@@ -48,18 +49,19 @@ pub struct Args {
     /// Draw the tokens that were weighed at each place, with their probabilities, into FILE as .svg and .png
     #[arg(long, value_name = "FILE")]
     probs: Option<PathBuf>,
-    /// Threads to use; one is faster for a small network
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    threads: usize,
+    /// Threads to use [default: 1 for a run, which is faster for a small network; else all]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
 }
 
 /// Tokens that --probs draws at most, and alternatives of each.
 const DRAWN: usize = 1000;
 const WEIGHED: usize = 6;
+const NO_ATTENTION: &str = "--attention draws what a GPT looked at, and this is none";
 
 /// Writes one token after the other.
 struct Writer<'a> {
-    model: &'a Gpt,
+    model: &'a dyn LanguageModel,
     block: usize,
     cache: KvCache,
     said: Vec<i64>,
@@ -67,14 +69,15 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Errors: a prompt of nothing, or longer than the context.
-    fn new(model: &'a Gpt, prompt: Vec<i64>) -> Outcome<Writer<'a>> {
-        let block = model.wpe.weight.dims()[0];
+    /// To write `num` tokens. Errors: a prompt of nothing, or longer than the context.
+    fn new(model: &'a dyn LanguageModel, prompt: Vec<i64>, num: usize) -> Outcome<Writer<'a>> {
+        let block = model.context();
         if prompt.is_empty() || prompt.len() > block {
             let n = prompt.len();
             return Err(format!("a prompt of {n} tokens; the model's context is {block}: expected 1 to {block}").into());
         }
-        let mut writer = Writer { model, block, cache: model.cache(), said: prompt, logits: vec![] };
+        let cache = model.cache(prompt.len().saturating_add(num).min(block));
+        let mut writer = Writer { model, block, cache, said: prompt, logits: vec![] };
         writer.read(0)?;
         Ok(writer)
     }
@@ -119,7 +122,8 @@ impl<'a> Writer<'a> {
     fn draw_attention(&self, path: &Path, tokenizer: &Tokenizer) -> Outcome {
         let seen = &self.said[self.said.len() - self.cache.len()..];
         let tokens = Tensor::from_slice(seen, [1, seen.len()])?;
-        let (_, weights) = no_grad(|| self.model.forward_with_weights(&tokens))?;
+        let gpt = self.model.as_gpt().ok_or(NO_ATTENTION)?;
+        let (_, weights) = no_grad(|| gpt.forward_with_weights(&tokens))?;
         let layers = weights.iter().map(Tensor::to_vec::<f32>).collect::<rushlight::Result<Vec<_>>>()?;
         let label = |id: &i64| Ok(visible(&tokenizer.decode(&[*id])?));
         let labels = seen.iter().map(label).collect::<Outcome<Vec<_>>>()?;
@@ -161,26 +165,36 @@ pub fn main(args: &Args) -> Outcome {
     };
     sampling.check()?;
     check_pictures(args)?;
-    rushlight::set_num_threads(args.threads).map_err(|e| format!("--threads {}: {e}", args.threads))?;
-    let run = Run::open(&args.run)?;
-    let (model, tokenizer) = (gpt::load(&run)?, run.tokenizer()?);
-    let prompt = tokenizer.encode(&args.prompt).map_err(|e| format!("--prompt: {e}"))?;
-    let mut writer = Writer::new(&model, prompt)?;
+    if let Some(threads) = args.threads.or((!is_pretrained(&args.run)).then_some(1)) {
+        rushlight::set_num_threads(threads).map_err(|e| format!("--threads {threads}: {e}"))?;
+    }
+    let opened = Opened::open(&args.run)?;
+    let tokenizer = &opened.tokenizer;
+    if args.attention.is_some() && opened.model.as_gpt().is_none() {
+        return Err(NO_ATTENTION.into());
+    }
+    let prompt = opened.prompt(&args.prompt).map_err(|e| format!("--prompt: {e}"))?;
+    let mut writer = Writer::new(&*opened.model, prompt, args.num)?;
     let mut out = std::io::stdout().lock();
     write!(out, "{}", args.prompt)?;
     let (mut stream, mut generator) = (tokenizer.stream(), Generator::new(args.seed));
     let mut choices = vec![];
-    let begin = Instant::now();
-    for _ in 0..args.num {
+    let (begin, mut written) = (Instant::now(), 0);
+    while written < args.num {
         let logits = args.probs.as_ref().map(|_| writer.logits.clone());
-        let piece = stream.push(writer.next(&sampling, &mut generator)?)?;
+        let id = writer.next(&sampling, &mut generator)?;
+        if opened.eos.contains(&id) {
+            break;
+        }
+        written += 1;
+        let piece = stream.push(id)?;
         choices.extend(logits.map(|logits| writer.choice(&logits, tokenizer)).transpose()?);
         write!(out, "{piece}")?;
         out.flush()?;
     }
     writeln!(out, "{}", stream.finish()?)?;
     let seconds = begin.elapsed().as_secs_f64();
-    eprintln!("{} tokens in {seconds:.2} s, {:.0} a second", args.num, args.num as f64 / seconds.max(1e-9));
+    eprintln!("{written} tokens in {seconds:.2} s, {:.0} a second", written as f64 / seconds.max(1e-9));
     if let Some(path) = &args.attention {
         writer.draw_attention(path, tokenizer)?;
         eprintln!("what each token looked at: {}", path.display());
@@ -197,7 +211,7 @@ pub fn main(args: &Args) -> Outcome {
 /// A piece of text, for the end of a training.
 pub fn sample(model: &Gpt, tokenizer: &Tokenizer, seed: u64) -> Outcome<String> {
     let newline = tokenizer.encode("\n").or_else(|_| Ok::<_, rushlight::Error>(vec![0]))?;
-    let mut writer = Writer::new(model, newline)?;
+    let mut writer = Writer::new(model, newline, 400)?;
     let sampling = Sampling { temperature: 0.8, ..Sampling::default() };
     let mut generator = Generator::new(seed);
     let ids = (0..400).map(|_| writer.next(&sampling, &mut generator)).collect::<Outcome<Vec<_>>>()?;
@@ -214,7 +228,7 @@ mod tests {
         let tokenizer = Tokenizer::train_characters(["abcdefgh"], &[]).unwrap();
         let config = GptConfig { vocab_size: 8, block_size: 8, n_layer: 1, n_head: 1, n_embd: 8, ..GptConfig::gpt2() };
         let model = Gpt::new(&config).unwrap();
-        let mut writer = Writer::new(&model, vec![0]).unwrap();
+        let mut writer = Writer::new(&model, vec![0], 60).unwrap();
         let mut lengths = [0; 2];
         for _ in 0..60 {
             let (logits, before) = (writer.logits.clone(), tokenizer.decode(&writer.said).unwrap());

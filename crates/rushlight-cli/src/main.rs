@@ -11,11 +11,13 @@ macro_rules! say {
 mod classifier;
 mod convert;
 mod data;
+mod embed;
 mod evaluate;
 mod explain;
 mod generate;
 mod gpt;
 mod inspect;
+mod language;
 #[allow(dead_code)] // each command draws some of them
 mod picture;
 mod predict;
@@ -50,10 +52,12 @@ enum Command {
     Eval(evaluate::Args),
     /// Classify images, points or texts with a trained run
     Predict(predict::Args),
-    /// Write text with a run of train gpt
+    /// Write text with a run of train gpt, or a model that others trained
     Generate(generate::Args),
     /// Translate with a run of train translate
     Translate(translate::Args),
+    /// Vectors of lines by a BERT, or the lines most like a query
+    Embed(embed::Args),
     /// List what a tensor file holds
     Inspect(inspect::Args),
     /// Write the tensors of a file in another format
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         Command::Predict(args) => predict::main(&args),
         Command::Generate(args) => generate::main(&args),
         Command::Translate(args) => translate::main(&args),
+        Command::Embed(args) => embed::main(&args),
         Command::Inspect(args) => inspect::main(&args),
         Command::Convert(args) => convert::main(&args),
         Command::Explain(args) => explain::main(&args),

@@ -107,13 +107,17 @@ impl Gpt {
     ///
     /// Errors: heads that do not divide the width; a size of 0.
     pub fn new(config: &GptConfig) -> Result<Gpt> {
+        Gpt::with(config, |shape, std| Tensor::normal(shape, 0.0, std, DType::F32)?.requires_grad())
+    }
+
+    /// With matrices that `matrix` makes of their shape and spread.
+    pub(crate) fn with(config: &GptConfig, matrix: impl Fn(&[usize], f64) -> Result<Tensor>) -> Result<Gpt> {
         let GptConfig { vocab_size, block_size, n_layer, n_head, n_embd, dropout, bias } = *config;
         if n_head == 0 || !n_embd.is_multiple_of(n_head) || [vocab_size, block_size, n_layer, n_embd].contains(&0) {
             let message = format!("{config:?}: sizes must not be 0, and n_head must divide n_embd");
             return Err(Error::invalid("Gpt", message));
         }
-        let normal =
-            |rows: usize, cols: usize, std: f64| Tensor::normal([rows, cols], 0.0, std, DType::F32)?.requires_grad();
+        let normal = |rows: usize, cols: usize, std: f64| matrix(&[rows, cols], std);
         let zeros = |n: usize| if bias { Tensor::zeros(n, DType::F32)?.requires_grad().map(Some) } else { Ok(None) };
         let linear = |from: usize, to: usize, std: f64| {
             Ok::<_, Error>(Linear { weight: normal(to, from, std)?, bias: zeros(to)? })

@@ -7,6 +7,7 @@ mod formats;
 mod helpers;
 mod images;
 mod points;
+mod pretrained;
 #[cfg(unix)]
 mod stopping;
 mod texts;

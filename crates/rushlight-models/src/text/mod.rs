@@ -6,6 +6,7 @@ pub mod batch;
 pub mod beam;
 pub mod bleu;
 pub mod chrf;
+mod gguf;
 mod metric;
 pub mod sample;
 pub mod tokenizer;

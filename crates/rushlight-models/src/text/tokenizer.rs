@@ -188,7 +188,7 @@ impl Tokenizer {
     }
 
     /// Errors: no tokens, or too many.
-    fn new(op: &'static str, mut inner: tokenizers::Tokenizer) -> Result<Tokenizer> {
+    pub(super) fn new(op: &'static str, mut inner: tokenizers::Tokenizer) -> Result<Tokenizer> {
         let vocab = inner.get_vocab(true);
         let vocab_size = vocab.values().max().map_or(0, |&id| id as usize + 1);
         if !(1..=MOST_TOKENS).contains(&vocab_size) {
@@ -240,16 +240,63 @@ impl Tokenizer {
 
     /// The ids of each text, worked on by all threads. Errors: those of [`Tokenizer::encode`].
     pub fn encode_batch<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Vec<i64>>> {
-        let encode = |text: &S| match &self.kind {
-            Kind::Characters(ids) => self.characters(text.as_ref(), ids),
-            _ => guarded("encode", || {
-                let encoding = self.inner.encode_fast(text.as_ref(), false)?;
-                Ok(encoding.get_ids().iter().map(|&id| id.into()).collect())
-            }),
-        };
+        self.encode_each(texts, |text| match &self.kind {
+            Kind::Characters(ids) => self.characters(text, ids),
+            _ => self.ids(text, false),
+        })
+    }
+
+    /// The ids of each text with those that the file puts around a text, as BERT's `[CLS] … [SEP]`.
+    ///
+    /// Errors: those of [`Tokenizer::encode`].
+    pub fn encode_framed<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Vec<i64>>> {
+        self.encode_each(texts, |text| self.ids(text, true))
+    }
+
+    /// The ids of a text in which special tokens are spelled out, such as `<|im_end|>` in a filled chat template. For
+    /// text of one's own: whoever writes the text can end it.
+    ///
+    /// ```
+    /// # use rushlight_models::text::Tokenizer;
+    /// let tokenizer = Tokenizer::train_bpe(["some text"], 257, &["<eos>"])?;
+    /// let (marked, plain) = (tokenizer.encode_marked("a<eos>b")?, tokenizer.encode("a<eos>b")?);
+    /// assert_eq!((marked.len(), marked[1], plain.len()), (3, tokenizer.id("<eos>")?, 7));
+    /// # Ok::<(), rushlight::Error>(())
+    /// ```
+    /// Errors: those of [`Tokenizer::encode`].
+    pub fn encode_marked(&self, text: &str) -> Result<Vec<i64>> {
+        let added = self.inner.get_added_vocabulary();
+        let special: Vec<_> = added.get_vocab().iter().filter(|(token, _)| added.is_special_token(token)).collect();
+        let (mut ids, mut rest) = (vec![], text);
+        loop {
+            // The first, and of those that begin there the longest.
+            let found = special.iter().filter_map(|(token, id)| Some((rest.find(token.as_str())?, *token, **id)));
+            let Some((at, token, id)) = found.min_by_key(|(at, token, _)| (*at, std::cmp::Reverse(token.len()))) else {
+                break;
+            };
+            ids.extend(self.encode(&rest[..at])?);
+            ids.push(id.into());
+            rest = &rest[at + token.len()..];
+        }
+        ids.extend(self.encode(rest)?);
+        Ok(ids)
+    }
+
+    fn ids(&self, text: &str, framed: bool) -> Result<Vec<i64>> {
+        guarded("encode", || {
+            let encoding = self.inner.encode_fast(text, framed)?;
+            Ok(encoding.get_ids().iter().map(|&id| id.into()).collect())
+        })
+    }
+
+    fn encode_each<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+        encode: impl Fn(&str) -> Result<Vec<i64>> + Sync,
+    ) -> Result<Vec<Vec<i64>>> {
         let bytes: usize = texts.iter().map(|t| t.as_ref().len()).sum();
         let threads = num_threads().min(bytes / (PIECE / 8)).min(texts.len()).max(1);
-        in_parts(texts, threads, encode)
+        in_parts(texts, threads, |text| encode(text.as_ref()))
     }
 
     fn characters(&self, text: &str, ids: &HashMap<char, i64>) -> Result<Vec<i64>> {
@@ -335,7 +382,7 @@ fn no_text(op: &'static str) -> Error {
 }
 
 /// What the library below does, with its complaints as ours, also those it makes by a panic.
-fn guarded<R>(op: &'static str, f: impl FnOnce() -> tokenizers::Result<R>) -> Result<R> {
+pub(super) fn guarded<R>(op: &'static str, f: impl FnOnce() -> tokenizers::Result<R>) -> Result<R> {
     let panicked = |_| Err("the rules of the tokenizer do not fit this text".into());
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(panicked).map_err(|e| Error::invalid(op, e.to_string()))
 }
@@ -444,7 +491,7 @@ fn in_parts<T: Sync, R: Send>(items: &[T], threads: usize, f: impl Fn(&T) -> Res
 }
 
 /// Where in a text the parser's line and column are, both counted from 1.
-fn offset(text: &str, line: usize, column: usize) -> usize {
+pub(crate) fn offset(text: &str, line: usize, column: usize) -> usize {
     let lines = text.split_inclusive('\n').take(line.saturating_sub(1));
     (lines.map(str::len).sum::<usize>() + column.saturating_sub(1)).min(text.len())
 }

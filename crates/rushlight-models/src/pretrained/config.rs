@@ -1,0 +1,78 @@
+//! The configuration files of a folder: `config.json` and its neighbours.
+
+use std::path::Path;
+
+use rushlight::data::text::read_text;
+use rushlight::{Error, Result};
+use serde::de::DeserializeOwned;
+
+use crate::text::tokenizer::offset;
+
+pub(super) use serde_json::Value as Json;
+
+/// The architectures that are known, as `model_type` and the beginning of `architectures` call them.
+const KNOWN: [(&str, &str); 3] = [("bert", "Bert"), ("gpt2", "GPT2"), ("llama", "Llama")];
+
+/// `config.json` of a folder, as what the architecture asks for.
+///
+/// Errors: no such file; no JSON, or a value that is missing or of another type, by name.
+pub(super) fn read_config<T: DeserializeOwned>(folder: &Path) -> Result<T> {
+    read(&folder.join("config.json"))
+}
+
+/// A file of JSON.
+pub(super) fn read_json(path: &Path) -> Result<Json> {
+    read(path)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = read_text(path)?;
+    serde_json::from_str(&text)
+        .map_err(|e| Error::format(path, offset(&text, e.line(), e.column()) as u64, e.to_string()))
+}
+
+#[derive(serde::Deserialize)]
+struct Kind {
+    model_type: Option<String>,
+    #[serde(default)]
+    architectures: Option<Vec<String>>,
+}
+
+/// What a folder's network is: one of `bert`, `gpt2`, `llama`. Errors: another, by its name.
+pub(super) fn architecture(folder: &Path) -> Result<String> {
+    let kind: Kind = read_config(folder)?;
+    let classes = kind.architectures.unwrap_or_default();
+    let found = match &kind.model_type {
+        Some(name) => KNOWN.iter().find(|(known, _)| known == name),
+        None => KNOWN.iter().find(|(_, class)| classes.iter().any(|name| name.starts_with(class))),
+    };
+    if let Some((name, _)) = found {
+        return Ok(name.to_string());
+    }
+    let name = kind.model_type.or(classes.first().cloned()).unwrap_or_default();
+    let message = format!("the architecture {name:?} is not known; bert, gpt2 and llama are");
+    Err(Error::format(folder.join("config.json"), 0, message))
+}
+
+/// Errors: a folder of another architecture.
+pub(super) fn expect(folder: &Path, wanted: &str) -> Result<()> {
+    let found = architecture(folder)?;
+    if found == wanted {
+        return Ok(());
+    }
+    Err(Error::format(folder.join("config.json"), 0, format!("a network of {found}, where {wanted} was asked for")))
+}
+
+/// The refusal of a setting that the network here does not have.
+pub(super) fn lacks(path: &Path, key: &str, value: impl std::fmt::Display, has: &str) -> Error {
+    Error::format(path, 0, format!("{key} is {value}, which is not supported; {has} is"))
+}
+
+/// One id, or many.
+pub(super) fn ids(value: Option<&Json>) -> Vec<i64> {
+    match value {
+        Some(Json::Array(all)) => all.iter().filter_map(Json::as_i64).collect(),
+        Some(one) => one.as_i64().into_iter().collect(),
+        None => vec![],
+    }
+}

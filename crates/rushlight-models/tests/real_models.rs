@@ -1,0 +1,105 @@
+//! The models that `scripts/fetch_models.sh` fetches, beside the numbers of transformers (`tests/reference/pretrained.py`).
+//! Where they are not (in `target/models`, or the folder that RUSHLIGHT_MODELS names), nothing is tested.
+
+use std::path::{Path, PathBuf};
+
+use rushlight::{Result, Tensor};
+use rushlight_models::{Network, Pretrained, SentenceEncoder};
+use serde_json::Value;
+
+/// A fetched model, or a message that there is none.
+fn model(name: &str) -> Option<PathBuf> {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/models");
+    let path = std::env::var_os("RUSHLIGHT_MODELS").map_or(default, PathBuf::from).join(name);
+    if !path.exists() {
+        println!("skipped: {} is not there (scripts/fetch_models.sh fetches it)", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+fn reference(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/pretrained.json");
+    let text = std::fs::read_to_string(path).unwrap();
+    serde_json::from_str::<Value>(&text).unwrap()[name].take()
+}
+
+fn ids(value: &Value) -> Vec<i64> {
+    value.as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect()
+}
+
+#[test]
+fn mini_lm_gives_the_vectors_of_transformers() -> Result<()> {
+    let Some(path) = model("all-MiniLM-L6-v2") else { return Ok(()) };
+    let (encoder, reference) = (SentenceEncoder::from_pretrained(path)?, reference("mini_lm"));
+    assert_eq!((encoder.width(), encoder.max_length()), (384, 256));
+    let all = |value: &Value| value.as_array().unwrap().clone();
+    let sentences: Vec<String> = all(&reference["sentences"]).iter().map(|s| s.as_str().unwrap().into()).collect();
+    let tokens: Vec<Vec<i64>> = all(&reference["ids"]).iter().map(ids).collect();
+    assert_eq!(encoder.tokenizer().encode_framed(&sentences)?, tokens);
+
+    let number = |x: &Value| x.as_f64().unwrap() as f32;
+    let wanted: Vec<Vec<f32>> =
+        all(&reference["vectors"]).iter().map(|row| all(row).iter().map(number).collect()).collect();
+    // All in one batch with padding, and each alone.
+    let (together, mut most) = (encoder.embed(&sentences)?, 0.0f32);
+    assert_eq!(together.dims(), [sentences.len(), 384]);
+    for (i, want) in wanted.iter().enumerate() {
+        let want = Tensor::from_slice(want, 384)?;
+        for got in [together.select(0, i as i64)?, encoder.embed(&sentences[i..=i])?.select(0, 0)?] {
+            let apart = got.sub(&want)?.abs()?.amax(..)?.item::<f32>()?;
+            let cosine = got.mul(&want)?.sum(..)?.item::<f32>()?;
+            assert!(apart < 1e-5 && cosine > 0.99999, "sentence {i}: {apart:e} apart, cosine {cosine}");
+            most = most.max(apart);
+        }
+    }
+    println!("vectors at most {most:e} apart");
+    // More than fits: cut, with the last token kept.
+    let long = "cats and dogs ".repeat(200);
+    let cut = "cats and dogs ".repeat(84) + "cats and";
+    let both = encoder.embed(&[long, cut])?;
+    assert!(both.select(0, 0)?.sub(&both.select(0, 1)?)?.abs()?.amax(..)?.item::<f32>()? < 1e-5);
+    assert_eq!(encoder.embed::<&str>(&[])?.dims(), [0, 384]);
+    Ok(())
+}
+
+#[test]
+fn smol_lm_writes_what_transformers_writes() -> Result<()> {
+    let Some(path) = model("SmolLM2-135M-Instruct.Q4_1.gguf") else { return Ok(()) };
+    let (found, reference) = (Pretrained::load(path)?, reference("smol_lm"));
+    let Network::Llama(llama) = &found.network else { panic!("{}", found.network.architecture()) };
+    let tokenizer = found.tokenizer()?;
+    assert!(found.chat_template.as_ref().is_some_and(|template| template.contains("<|im_start|>assistant")));
+    assert_eq!((found.eos.as_slice(), tokenizer.vocab_size()), (&[2][..], 49152));
+
+    // Special tokens of a text are found where they are asked for, and only there.
+    let page = &reference["page"];
+    let text = page["text"].as_str().unwrap();
+    assert_eq!(tokenizer.encode_marked(text)?, ids(&page["ids"]));
+    assert_eq!(tokenizer.encode(text)?, ids(&page["plain_ids"]));
+    assert_eq!(tokenizer.decode(&ids(&page["plain_ids"]))?, text);
+
+    let mut most = 0.0f32;
+    for prompt in reference["prompts"].as_array().unwrap() {
+        let text = prompt["text"].as_str().unwrap();
+        let prompt_ids = tokenizer.encode_marked(text)?;
+        assert_eq!(prompt_ids, ids(&prompt["ids"]));
+        assert!(prompt_ids.len() >= 40);
+        let mut cache = llama.cache(128);
+        let mut new = prompt_ids;
+        for (step, wanted) in prompt["top"].as_array().unwrap().iter().enumerate() {
+            let logits = llama.next_logits(&Tensor::from_slice(&new, [1, new.len()])?, &mut cache)?.to_vec::<f32>()?;
+            for pair in wanted.as_array().unwrap() {
+                let (id, logit) = (pair[0].as_i64().unwrap(), pair[1].as_f64().unwrap() as f32);
+                let got = logits[id as usize];
+                most = most.max((got - logit).abs());
+                assert!((got - logit).abs() < 1e-3, "{text:?}, step {step}, token {id}: {got} for {logit}");
+            }
+            let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap() as i64;
+            assert_eq!(best, wanted[0][0].as_i64().unwrap(), "{text:?}, step {step}");
+            new = vec![best];
+        }
+    }
+    println!("logits at most {most:e} apart");
+    Ok(())
+}
