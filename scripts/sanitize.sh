@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # The library's tests under a sanitizer: scripts/sanitize.sh [address | thread] [arguments of cargo test]
 #
+# Without arguments: --lib --tests, all but the examples in the documentation.
+#
 # Needs a Rust toolchain that ships the sanitizers' runtimes, as rustup's stable one does for x86_64 and aarch64 Linux,
 # and some ten minutes. RUSTC_BOOTSTRAP=1 lets a stable compiler take the -Z option.
 #
@@ -31,7 +33,8 @@ export RUSTC_BOOTSTRAP=1 RUSTFLAGS="${RUSTFLAGS:-} $flags"
 # A refused allocation is a null pointer, as elsewhere: a test asks for too much.
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
 # The caches and builds of the two do not mix with the ordinary one.
-run() { cargo test --target "$host" --target-dir "target/$ls" -p rushlight --lib --tests --no-fail-fast "$@"; }
+run() { cargo test --target "$host" --target-dir "target/$ls" -p rushlight --no-fail-fast "$@"; }
+[ $# -gt 0 ] || set -- --lib --tests
 
 if [ "$kind" = thread ]; then
   run "$@"
