@@ -12,6 +12,7 @@
 # thread: two threads at one place, of which one writes, unordered. The standard library is not built for it: what is ordered
 #   by its channels and Condvar alone is left out by scripts/thread_sanitizer.supp. One test at a time, as the
 #   harness itself uses channels; the library's own threads are at work in them all.
+#   Slow: name what is of interest, as in scripts/sanitize.sh thread --lib kernels::parallel
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
