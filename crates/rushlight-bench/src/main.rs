@@ -16,6 +16,7 @@ mod report;
 mod rows;
 mod serve;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -166,8 +167,8 @@ fn compare(args: &Args, threads: usize) -> Outcome {
 
 /// Replaces a file whole or not at all.
 fn write(path: &Path, text: &str) -> Outcome {
-    let write = |f: &mut dyn std::io::Write| f.write_all(text.as_bytes()).map_err(|e| rushlight::Error::io(path, e));
-    Ok(rushlight::io::write_atomic(path, |f| write(f))?)
+    let refused = |e| rushlight::Error::io(path, e);
+    Ok(rushlight::io::write_atomic(path, |file| file.write_all(text.as_bytes()).map_err(refused))?)
 }
 
 /// All rounds of one row: everyone in turn, then everyone again.
