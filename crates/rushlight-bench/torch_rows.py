@@ -266,6 +266,15 @@ for shape in ((4, 12, 1024, 64), (8, 6, 256, 64)):
     attention("fwd", forward, *shape)
     attention("fb", leaves, *shape)
 
+# How cost grows (src/rows/growth.rs).
+
+for batch, places in [(4, t) for t in (128, 256, 512, 1024, 2048)] + [(b, 128) for b in (1, 2, 8, 16, 32, 64)]:
+    gpt(f"growth_gpt_B{batch}_T{places}", batch, places, 65, 6, 384, 6)
+
+for places in (512, 1024, 2048, 4096, 8192):
+    f = lambda *qkv: F.scaled_dot_product_attention(*qkv, **CAUSAL)
+    row(f"growth_attention_T{places}")(lambda t=places: leaves(f, *torch.randn(3, 1, 6, t, 64)))
+
 
 # Timing: the constants and rules of src/measure.rs.
 

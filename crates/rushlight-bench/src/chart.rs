@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use crate::report::{Report, geometric_mean, three_digits};
 
-const PAPER: &str = "#fdfcfa";
-const INK: &str = "#26282b";
-const FADED: &str = "#62666c";
-const GRID: &str = "#e7e6e3";
+pub const PAPER: &str = "#fdfcfa";
+pub const INK: &str = "#26282b";
+pub const FADED: &str = "#62666c";
+pub const GRID: &str = "#e7e6e3";
 const FASTER: &str = "#34689c";
 const SLOWER: &str = "#cd661d";
 

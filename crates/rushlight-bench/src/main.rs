@@ -5,7 +5,10 @@
 //! best of the rounds counts: what slows a round down (a neighbour, the clock) does not hit one of them alone.
 
 mod chart;
+mod growth;
 mod limits;
+mod lines;
+mod losses;
 mod machine;
 mod measure;
 mod peer;
@@ -13,7 +16,8 @@ mod report;
 mod rows;
 mod serve;
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -58,6 +62,12 @@ struct Args {
     /// Seconds of measuring for a row, a peer and a round
     #[arg(long, value_name = "S", default_value_t = 0.5)]
     seconds: f64,
+    /// Measure how time and memory grow with a context and a batch, once each; what --json FILE has of other rows stays
+    #[arg(long)]
+    growth: bool,
+    /// Instead, train a small GPT for N steps in f32 and in mixed precision; --svg and --json take the losses
+    #[arg(long, value_name = "N", conflicts_with_all = ["growth", "rows", "torch", "candle", "burn"])]
+    losses: Option<usize>,
     /// Answer as one of the peers
     #[arg(long, hide = true)]
     serve: bool,
@@ -66,7 +76,11 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     let threads = args.threads.map_or_else(machine::cores, usize::from);
-    let result = if args.serve { serve(&args, threads) } else { compare(&args, threads) };
+    let result = match args.losses {
+        _ if args.serve => serve(&args, threads),
+        Some(steps) => losses::compare(steps, threads, args.svg.as_deref(), args.json.as_deref()),
+        None => compare(&args, threads),
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -80,7 +94,7 @@ fn main() -> ExitCode {
 fn serve(args: &Args, threads: usize) -> Outcome {
     rushlight::set_num_threads(threads)?;
     rushlight::random::manual_seed(0);
-    let rows = rows::all();
+    let rows: Vec<Row> = rows::all().into_iter().chain(rows::growth::rows()).collect();
     let hello = serve::Hello {
         name: "Rushlight".to_string(),
         version: env!("CARGO_PKG_VERSION").to_string(),
@@ -95,12 +109,14 @@ fn compare(args: &Args, threads: usize) -> Outcome {
     if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
         return Err("--seconds: a time above 0, an hour at most".into());
     }
-    if args.svg.is_some() && args.torch.is_none() && !args.candle && !args.burn {
+    if args.svg.is_some() && !args.growth && args.torch.is_none() && !args.candle && !args.burn {
         return Err("--svg: ratios need a peer: --torch PYTHON, --candle or --burn".into());
     }
-    let rows = rows::matching(rows::all(), &args.rows);
+    let all = || if args.growth { rows::growth::rows() } else { rows::all() };
+    let rounds = if args.growth { 1 } else { ROUNDS };
+    let rows = rows::matching(all(), &args.rows);
     if rows.is_empty() {
-        let names: Vec<String> = rows::all().into_iter().map(|r| r.name).collect();
+        let names: Vec<String> = all().into_iter().map(|r| r.name).collect();
         return Err(format!("no row has such a name; there are {}", names.join(", ")).into());
     }
     let wanted =
@@ -115,27 +131,33 @@ fn compare(args: &Args, threads: usize) -> Outcome {
         machine: Machine::new(threads),
         limits: limits::measure(threads)?,
         seconds: args.seconds,
-        rounds: ROUNDS,
+        rounds,
         who,
         lines: vec![],
     };
     println!("{}", report.head());
-    let bar = bar((rows.len() * ROUNDS * peers.len()) as u64);
+    let bar = bar((rows.len() * rounds * peers.len()) as u64);
     for row in &rows {
-        let line = ask(row, &mut peers, &bar);
+        let line = ask(row, &mut peers, rounds, &bar);
         bar.suspend(|| println!("{}", report.line(&line)));
         report.lines.push(line);
     }
     bar.finish_and_clear();
     print!("\n{}", report.tail());
 
-    if let Some(path) = &args.json {
-        std::fs::write(path, format!("{:#}\n", report.json())).map_err(|e| format!("{}: {e}", path.display()))?;
+    let mut json = report.json();
+    if let (true, Some(path)) = (args.growth, &args.json) {
+        growth::keep_others(&mut json, path)?;
     }
-    if let Some(path) = &args.svg {
+    if let Some(path) = &args.json {
+        write(path, &format!("{json:#}\n"))?;
+    }
+    if let (true, Some(path)) = (args.growth, &args.svg) {
+        write(path, &growth::svg(&json))?;
+    } else if let Some(path) = &args.svg {
         let peer = report.who.iter().position(|w| w.key == "torch_tuned").unwrap_or(1);
         let svg = chart::svg(&report, peer).ok_or("there is nothing to draw: no peer ran a row")?;
-        std::fs::write(path, svg).map_err(|e| format!("{}: {e}", path.display()))?;
+        write(path, &svg)?;
     }
     if report.lines.iter().any(|l| l.cells[0].best().is_none()) {
         return Err("some of our own rows failed".into());
@@ -143,12 +165,18 @@ fn compare(args: &Args, threads: usize) -> Outcome {
     Ok(())
 }
 
+/// Replaces a file whole or not at all.
+fn write(path: &Path, text: &str) -> Outcome {
+    let refused = |e| rushlight::Error::io(path, e);
+    Ok(rushlight::io::write_atomic(path, |file| file.write_all(text.as_bytes()).map_err(refused))?)
+}
+
 /// All rounds of one row: everyone in turn, then everyone again.
-fn ask(row: &Row, peers: &mut [peer::Peer], bar: &ProgressBar) -> Line {
+fn ask(row: &Row, peers: &mut [peer::Peer], rounds: usize, bar: &ProgressBar) -> Line {
     let mut cells = vec![Cell::default(); peers.len()];
-    for round in 1..=ROUNDS {
+    for round in 1..=rounds {
         for (peer, cell) in peers.iter_mut().zip(&mut cells) {
-            bar.set_message(format!("{}: {}, round {round} of {ROUNDS}", row.name, peer.title));
+            bar.set_message(format!("{}: {}, round {round} of {rounds}", row.name, peer.title));
             // Who failed once is not asked again.
             if peer.has(&row.name) && cell.error().is_none() {
                 cell.0.push(peer.ask(&row.name));

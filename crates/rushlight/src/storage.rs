@@ -3,6 +3,10 @@
 //! A fresh large buffer costs a page fault per 4 KiB, more than the addition that fills it, so buffers return to a
 //! free list by size class and are handed out again. Memory comes zeroed from the system and holds plain numbers ever
 //! after, so a reused buffer is *initialised*, with arbitrary contents: [`Buffer::scratch`] is safe and costs nothing.
+//!
+//! Built with `--cfg rushlight_exact` (`scripts/sanitize.sh`) each buffer is a heap block of its own that ends with its
+//! last element and is full of NaN, and none is kept: so a sanitizer sees whoever reaches past one or uses a freed one,
+//! and a test sees who reads what was never written.
 
 mod mapped;
 
@@ -53,6 +57,8 @@ fn class_size(class: usize) -> usize {
 enum Memory {
     /// From the heap: `calloc`, so that fresh pages are not touched to zero them.
     Heap { _block: Box<[u64]> },
+    /// From the heap, to be watched by a sanitizer.
+    Exact { _block: Exact },
     /// From the system, in huge pages where it has them.
     Mapped { _map: memmap2::MmapMut },
     /// A part of a file: read only, of no size class.
@@ -108,6 +114,27 @@ fn zeroed(bytes: usize) -> Option<Box<[u64]>> {
     }
 }
 
+/// A heap block of just the size asked for.
+struct Exact(NonNull<u8>, std::alloc::Layout);
+
+impl Drop for Exact {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `Block::exact` with this layout.
+        unsafe { std::alloc::dealloc(self.0.as_ptr(), self.1) };
+    }
+}
+
+impl Block {
+    fn exact(bytes: usize) -> Option<Block> {
+        let layout = std::alloc::Layout::from_size_align(bytes, ALIGN).ok()?;
+        // SAFETY: nobody asks for 0 bytes.
+        let start = NonNull::new(unsafe { std::alloc::alloc(layout) })?;
+        // SAFETY: the block has so many bytes. All ones are a number of each type: −1, or NaN.
+        unsafe { start.write_bytes(0xFF, bytes) };
+        Some(Block { start, class: class_of(bytes), _memory: Memory::Exact { _block: Exact(start, layout) } })
+    }
+}
+
 /// Enough for the largest size that [`Buffer::try_scratch`] lets through.
 const CLASSES: usize = 224;
 static FREE: Mutex<[Vec<Block>; CLASSES]> = Mutex::new([const { Vec::new() }; CLASSES]);
@@ -129,7 +156,9 @@ impl Drop for Local {
 fn take(bytes: usize) -> Option<Block> {
     let class = class_of(bytes);
     let size = class_size(class);
-    let cached = if size <= SMALL {
+    let cached = if cfg!(rushlight_exact) {
+        None
+    } else if size <= SMALL {
         LOCAL.try_with(|l| l.borrow_mut().0[class].pop()).ok().flatten()
     } else {
         FREE.lock().unwrap_or_else(|e| e.into_inner())[class].pop()
@@ -139,6 +168,7 @@ fn take(bytes: usize) -> Option<Block> {
             CACHED.fetch_sub(size, Ordering::Relaxed);
             block
         }
+        None if cfg!(rushlight_exact) => Block::exact(bytes)?,
         None => Block::fresh(class).or_else(|| {
             memory::clear();
             Block::fresh(class)
@@ -157,7 +187,7 @@ fn give_back(block: Block) {
     }
     let size = class_size(block.class);
     IN_USE.fetch_sub(size, Ordering::Relaxed);
-    if CACHED.load(Ordering::Relaxed).saturating_add(size) > CAP.load(Ordering::Relaxed) {
+    if cfg!(rushlight_exact) || CACHED.load(Ordering::Relaxed).saturating_add(size) > CAP.load(Ordering::Relaxed) {
         return;
     }
     if size > SMALL {

@@ -3,6 +3,7 @@
 mod attention;
 mod conv;
 mod elementwise;
+pub mod growth;
 mod matmul;
 mod norm;
 mod optim;

@@ -26,7 +26,7 @@ pub fn rows() -> Vec<Row> {
 }
 
 /// A GPT without dropout on a batch of random tokens as long as it has places, AdamW. `Medium` is mixed precision.
-fn gpt(name: &str, config: GptConfig, batch: usize, precision: MatmulPrecision) -> Row {
+pub fn gpt(name: &str, config: GptConfig, batch: usize, precision: MatmulPrecision) -> Row {
     let (t, c, layers) = (config.block_size, config.n_embd, config.n_layer);
     // 6 for each parameter in a product and token, and attention's seven products over half of the pairs.
     let products = 12 * layers * c * c + config.vocab_size * c;
