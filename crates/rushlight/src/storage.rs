@@ -131,7 +131,7 @@ impl Block {
         let start = NonNull::new(unsafe { std::alloc::alloc(layout) })?;
         // SAFETY: the block has so many bytes. All ones are a number of each type: −1, or NaN.
         unsafe { start.write_bytes(0xFF, bytes) };
-        Some(Block { start, class: class_of(bytes), _memory: Memory::Exact { _block: Exact(start, layout) } })
+        Some(Block { start, class: class_of(bytes), memory: Memory::Exact { _block: Exact(start, layout) } })
     }
 }
 
