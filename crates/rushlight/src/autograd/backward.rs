@@ -140,6 +140,7 @@ impl Walk {
                 self.pending.insert(input.id, sum);
                 Ok(())
             }
+            None if input.id < self.oldest => Ok(()),
             None => self.reach(node.name, input, dy.embed(&input.shape, view.clone())?),
         }
     }
