@@ -1,7 +1,7 @@
 //! Matrix products: `out = lhs · rhs`, or `out += lhs · rhs`, over strided matrices, one or many.
 //!
 //! `out[i, j] = Σₖ lhs[i, k] · rhs[k, j]` with lhs `[m, k]`, rhs `[k, n]`, out `[m, n]`: 2·m·n·k operations. f32 and
-//! f64 go to the `gemm` crates, the halves there by way of f32 (`gemm_half`). i64 wraps around.
+//! f64 go to the `gemm` crate, the halves there by way of f32 (`gemm_half`). i64 wraps around.
 //!
 //! An element's sum runs over k in an order that only the sizes decide; threads share out elements, never a sum. So
 //! results are the same on any number of threads.
@@ -280,7 +280,7 @@ pub(crate) trait MatMul: Element {
 }
 
 macro_rules! native {
-    ($t:ty, $kernel:path, $($rounded_product:item)?) => {
+    ($t:ty, $($rounded_product:item)?) => {
         impl MatMul for $t {
             $($rounded_product)?
 
@@ -299,7 +299,6 @@ macro_rules! native {
                 let to = Out::of(out);
                 let (m, n, k) = (lhs.rows, rhs.cols, lhs.cols);
                 let (down, across) = cuts(m, n, k, threads);
-                let multiply = $kernel();
                 parallel::run(down * across, |t| {
                     let (i, rows) = part(m, down, TILE_ROWS, t / across);
                     let (j, cols) = part(n, across, TILE_COLS, t % across);
@@ -308,7 +307,7 @@ macro_rules! native {
                     // `out` coincide (checked by `checked_work`); `out` is borrowed alone, and pieces of it do not
                     // overlap. With k = 0 no operand is read, so their offsets may point anywhere.
                     unsafe {
-                        multiply(
+                        ::gemm::gemm(
                             rows,
                             cols,
                             k,
@@ -327,7 +326,7 @@ macro_rules! native {
                             false,
                             false,
                             false,
-                            gemm_common::Parallelism::None,
+                            ::gemm::Parallelism::None,
                         )
                     }
                 });
@@ -338,13 +337,12 @@ macro_rules! native {
 
 native!(
     f32,
-    gemm_f32::gemm::f32::get_gemm_fn,
     #[cfg(target_arch = "x86_64")]
     fn rounded_product(out: &mut MatMut<f32>, lhs: Mat<f32>, rhs: Mat<f32>, accumulate: bool, threads: usize) -> bool {
         super::gemm_bf16::product(out, lhs, rhs, accumulate, threads)
     }
 );
-native!(f64, gemm_f64::gemm::f64::get_gemm_fn,);
+native!(f64,);
 
 /// How many times the rows and the columns of an output are cut for about two tasks to a thread, so that a late one
 /// costs half a task. Each piece brings its operands into the crate's order anew: pieces are as square as may be.
