@@ -57,17 +57,11 @@ pub(crate) fn map3<A: Element, B: Element, C: Element, R: Element>(
     out: &mut [R],
     f: impl Fn(A, B, C) -> R + Sync + Copy,
 ) {
-    let (a, b, c) = (Reader::new(a), Reader::new(b), Reader::new(c));
-    parallel::chunks(out, GRAIN, |start, piece| {
-        let (mut sa, mut sb, mut sc) = (Scratch::none(), Scratch::none(), Scratch::none());
-        for (i, out) in piece.chunks_mut(BLOCK).enumerate() {
-            let (start, n) = (start + i * BLOCK, out.len());
-            let (a, b, c) = (a.block(start, n, &mut sa), b.block(start, n, &mut sb), c.block(start, n, &mut sc));
-            dispatch(
-                #[inline(always)]
-                || out.iter_mut().zip(a.iter().zip(b).zip(c)).for_each(|(o, ((&a, &b), &c))| *o = f(a, b, c)),
-            );
-        }
+    blocks3(a, b, c, out, &|out, a, b, c| {
+        dispatch(
+            #[inline(always)]
+            || out.iter_mut().zip(a.iter().zip(b).zip(c)).for_each(|(o, ((&a, &b), &c))| *o = f(a, b, c)),
+        );
     });
 }
 
@@ -118,26 +112,25 @@ pub(crate) fn float3<T: Float>(
     out: &mut [T],
     f: &(dyn Fn(&mut [T::Compute], [&[T::Compute]; 3]) + Sync),
 ) {
-    let (a, b, c) = (Reader::new(a), Reader::new(b), Reader::new(c));
-    parallel::chunks(out, GRAIN, |start, piece| {
-        let (mut sa, mut sb, mut sc) = (Scratch::none(), Scratch::none(), Scratch::none());
-        for (i, out) in piece.chunks_mut(BLOCK).enumerate() {
-            let (start, n) = (start + i * BLOCK, out.len());
-            let (a, b, c) = (a.block(start, n, &mut sa), b.block(start, n, &mut sb), c.block(start, n, &mut sc));
-            match (T::computed(a), T::computed(b), T::computed(c), T::computed_mut(out)) {
-                (Some(a), Some(b), Some(c), Some(out)) => f(out, [a, b, c]),
-                _ => {
-                    let mut wide = [[T::Compute::ZERO; BLOCK]; 4];
-                    let [wide_a, wide_b, wide_c, result] = &mut wide;
-                    widen(a, &mut wide_a[..n]);
-                    widen(b, &mut wide_b[..n]);
-                    widen(c, &mut wide_c[..n]);
-                    f(&mut result[..n], [&wide_a[..n], &wide_b[..n], &wide_c[..n]]);
-                    out.iter_mut().zip(result).for_each(|(o, r)| *o = T::down(*r));
-                }
+    blocks3(
+        a,
+        b,
+        c,
+        out,
+        &|out, a, b, c| match (T::computed(a), T::computed(b), T::computed(c), T::computed_mut(out)) {
+            (Some(a), Some(b), Some(c), Some(out)) => f(out, [a, b, c]),
+            _ => {
+                let n = a.len();
+                let mut wide = [[T::Compute::ZERO; BLOCK]; 4];
+                let [wide_a, wide_b, wide_c, result] = &mut wide;
+                widen(a, &mut wide_a[..n]);
+                widen(b, &mut wide_b[..n]);
+                widen(c, &mut wide_c[..n]);
+                f(&mut result[..n], [&wide_a[..n], &wide_b[..n], &wide_c[..n]]);
+                out.iter_mut().zip(result).for_each(|(o, r)| *o = T::down(*r));
             }
-        }
-    });
+        },
+    );
 }
 
 fn widen<T: Float>(x: &[T], out: &mut [T::Compute]) {
@@ -170,6 +163,25 @@ fn blocks2<A: Element, B: Element, R: Element>(
             let (start, n) = (start + i * BLOCK, out.len());
             let (a, b) = (a.block(start, n, &mut sa), b.block(start, n, &mut sb));
             f(out, a, b);
+        }
+    });
+}
+
+/// Runs `f(out, a, b, c)` on blocks of the output and the same elements of the operands.
+fn blocks3<A: Element, B: Element, C: Element, R: Element>(
+    a: Strided<'_, A>,
+    b: Strided<'_, B>,
+    c: Strided<'_, C>,
+    out: &mut [R],
+    f: &(dyn Fn(&mut [R], &[A], &[B], &[C]) + Sync),
+) {
+    let (a, b, c) = (Reader::new(a), Reader::new(b), Reader::new(c));
+    parallel::chunks(out, GRAIN, |start, piece| {
+        let (mut sa, mut sb, mut sc) = (Scratch::none(), Scratch::none(), Scratch::none());
+        for (i, out) in piece.chunks_mut(BLOCK).enumerate() {
+            let (start, n) = (start + i * BLOCK, out.len());
+            let (a, b, c) = (a.block(start, n, &mut sa), b.block(start, n, &mut sb), c.block(start, n, &mut sc));
+            f(out, a, b, c);
         }
     });
 }
