@@ -4,15 +4,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use rushlight::nn::KvCache;
 use rushlight::random::Generator;
 use rushlight::{Tensor, no_grad};
 use rushlight_models::Gpt;
 use rushlight_models::text::{Sampling, Tokenizer};
 
 use crate::Outcome;
-use crate::language::{LanguageModel, Opened, is_pretrained};
+use crate::language::{Opened, is_pretrained};
 use crate::picture::{self, Attention, Choice, visible};
+use crate::writer::{SamplingArgs, Writer};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -25,24 +25,8 @@ pub struct Args {
     /// Tokens to write
     #[arg(short, long, value_name = "N", default_value_t = 500)]
     num: usize,
-    /// Below 1 for safer, above for bolder text; 0 for the likeliest token always
-    #[arg(long, default_value_t = 0.8, allow_negative_numbers = true)]
-    temperature: f64,
-    /// Only the K likeliest tokens
-    #[arg(long, value_name = "K")]
-    top_k: Option<usize>,
-    /// Only the likeliest tokens whose probabilities together reach P
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    top_p: Option<f64>,
-    /// Only tokens at least P times as likely as the likeliest
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    min_p: Option<f64>,
-    /// Above 1, what was said is less likely to be said again
-    #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
-    repetition_penalty: f64,
-    /// The same seed writes the same text
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// Draw what each token looked at, a map for each layer and head, into FILE as .svg and .png
     #[arg(long, value_name = "FILE")]
     attention: Option<PathBuf>,
@@ -59,50 +43,7 @@ const DRAWN: usize = 1000;
 const WEIGHED: usize = 6;
 const NO_ATTENTION: &str = "--attention draws what a GPT looked at, and this is none";
 
-/// Writes one token after the other.
-struct Writer<'a> {
-    model: &'a dyn LanguageModel,
-    block: usize,
-    cache: KvCache,
-    said: Vec<i64>,
-    logits: Vec<f32>,
-}
-
-impl<'a> Writer<'a> {
-    /// To write `num` tokens. Errors: a prompt of nothing, or longer than the context.
-    fn new(model: &'a dyn LanguageModel, prompt: Vec<i64>, num: usize) -> Outcome<Writer<'a>> {
-        let block = model.context();
-        if prompt.is_empty() || prompt.len() > block {
-            let n = prompt.len();
-            return Err(format!("a prompt of {n} tokens; the model's context is {block}: expected 1 to {block}").into());
-        }
-        let cache = model.cache(prompt.len().saturating_add(num).min(block));
-        let mut writer = Writer { model, block, cache, said: prompt, logits: vec![] };
-        writer.read(0)?;
-        Ok(writer)
-    }
-
-    /// The model reads what was said from number `from` on.
-    fn read(&mut self, from: usize) -> Outcome {
-        let new = &self.said[from..];
-        let tokens = Tensor::from_slice(new, [1, new.len()])?;
-        self.logits = self.model.next_logits(&tokens, &mut self.cache)?.to_vec::<f32>()?;
-        Ok(())
-    }
-
-    fn next(&mut self, sampling: &Sampling, generator: &mut Generator) -> Outcome<i64> {
-        let id = sampling.choose(&self.logits, &self.said, generator)?;
-        self.said.push(id);
-        if self.cache.len() == self.block {
-            // Out of places: the later half is read anew, which costs a token as much as one more on average.
-            self.cache.reset();
-            self.read(self.said.len() - self.block.div_ceil(2))?;
-        } else {
-            self.read(self.said.len() - 1)?;
-        }
-        Ok(id)
-    }
-
+impl Writer<'_> {
     /// What was weighed before the last token, by the model alone: without temperature and all else of the sampling.
     fn choice(&self, logits: &[f32], tokenizer: &Tokenizer) -> Outcome<Choice> {
         let (last, before) = self.said.split_last().ok_or("nothing was written")?;
@@ -156,14 +97,7 @@ fn check_pictures(args: &Args) -> Outcome {
 }
 
 pub fn main(args: &Args) -> Outcome {
-    let sampling = Sampling {
-        temperature: args.temperature,
-        top_k: args.top_k,
-        top_p: args.top_p,
-        min_p: args.min_p,
-        repetition_penalty: args.repetition_penalty,
-    };
-    sampling.check()?;
+    let sampling = args.sampling.check()?;
     check_pictures(args)?;
     if let Some(threads) = args.threads.or((!is_pretrained(&args.run)).then_some(1)) {
         rushlight::set_num_threads(threads).map_err(|e| format!("--threads {threads}: {e}"))?;
@@ -177,7 +111,7 @@ pub fn main(args: &Args) -> Outcome {
     let mut writer = Writer::new(&*opened.model, prompt, args.num)?;
     let mut out = std::io::stdout().lock();
     write!(out, "{}", args.prompt)?;
-    let (mut stream, mut generator) = (tokenizer.stream(), Generator::new(args.seed));
+    let (mut stream, mut generator) = (tokenizer.stream(), args.sampling.generator());
     let mut choices = vec![];
     let (begin, mut written) = (Instant::now(), 0);
     while written < args.num {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rushlight::Tensor;
 use rushlight::nn::KvCache;
-use rushlight_models::text::Tokenizer;
+use rushlight_models::text::{ChatTemplate, Tokenizer};
 use rushlight_models::{Gpt, Llama, Network, Pretrained};
 
 use crate::Outcome;
@@ -64,6 +64,8 @@ impl LanguageModel for Llama {
 pub struct Opened {
     pub model: Box<dyn LanguageModel>,
     pub tokenizer: Tokenizer,
+    /// What makes one text of a chat, if it was trained for such.
+    pub chat: Option<ChatTemplate>,
     /// The tokens that end a text.
     pub eos: Vec<i64>,
     /// The token that a text begins with.
@@ -78,7 +80,7 @@ impl Opened {
         if !is_pretrained(path) {
             let run = Run::open(path)?;
             let (model, tokenizer) = (gpt::load(&run)?, run.tokenizer()?.clone());
-            return Ok(Opened { model: Box::new(model), tokenizer, eos: vec![], bos: None, framed: false });
+            return Ok(Opened { model: Box::new(model), tokenizer, chat: None, eos: vec![], bos: None, framed: false });
         }
         let found = Pretrained::load(path)?;
         let tokenizer = found.tokenizer()?.clone();
@@ -90,7 +92,7 @@ impl Opened {
                 return Err(format!("{path} is a BERT, which does not write: rushlight embed {path}").into());
             }
         };
-        Ok(Opened { model, tokenizer, eos: found.eos, bos: found.bos, framed: true })
+        Ok(Opened { model, tokenizer, chat: found.chat_template, eos: found.eos, bos: found.bos, framed: true })
     }
 
     /// The tokens of a prompt.

@@ -8,6 +8,7 @@ macro_rules! say {
     };
 }
 
+mod chat;
 mod classifier;
 mod convert;
 mod data;
@@ -27,6 +28,7 @@ mod train;
 mod translate;
 mod translation;
 mod words;
+mod writer;
 
 use std::process::ExitCode;
 
@@ -54,6 +56,8 @@ enum Command {
     Predict(predict::Args),
     /// Write text with a run of train gpt, or a model that others trained
     Generate(generate::Args),
+    /// Talk with a model that others trained for it
+    Chat(chat::Args),
     /// Translate with a run of train translate
     Translate(translate::Args),
     /// Vectors of lines by a BERT, or the lines most like a query
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => evaluate::main(&args),
         Command::Predict(args) => predict::main(&args),
         Command::Generate(args) => generate::main(&args),
+        Command::Chat(args) => chat::main(&args),
         Command::Translate(args) => translate::main(&args),
         Command::Embed(args) => embed::main(&args),
         Command::Inspect(args) => inspect::main(&args),

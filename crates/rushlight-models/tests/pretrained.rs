@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rushlight::io::{TensorFile, Value, Weight, load_safetensors, save_gguf, save_safetensors};
 use rushlight::nn::{Module, StateDict};
 use rushlight::{DType, Gradients, Result, Tensor, loss};
-use rushlight_models::text::Tokenizer;
+use rushlight_models::text::{ChatTemplate, Tokenizer};
 use rushlight_models::{Bert, Gpt, Llama, Network, Pretrained};
 
 mod common;
@@ -340,7 +340,7 @@ fn a_gguf_file_has_its_tokenizer_with_it() -> Result<()> {
     let (_dir, path) = gguf(|m| add_tokenizer(m, "smollm"))?;
     let found = Pretrained::load(&path)?;
     assert_eq!(
-        (found.eos.as_slice(), found.bos, found.chat_template.as_deref()),
+        (found.eos.as_slice(), found.bos, found.chat_template.as_ref().map(ChatTemplate::source)),
         (&[0][..], None, Some("{{ messages }}"))
     );
     assert!(matches!(&found.network, Network::Llama(llama) if llama.layers.len() == 2));

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use rushlight::{Result, Tensor};
+use rushlight_models::text::Message;
 use rushlight_models::{Network, Pretrained, SentenceEncoder};
 use serde_json::Value;
 
@@ -69,7 +70,9 @@ fn smol_lm_writes_what_transformers_writes() -> Result<()> {
     let (found, reference) = (Pretrained::load(path)?, reference("smol_lm"));
     let Network::Llama(llama) = &found.network else { panic!("{}", found.network.architecture()) };
     let tokenizer = found.tokenizer()?;
-    assert!(found.chat_template.as_ref().is_some_and(|template| template.contains("<|im_start|>assistant")));
+    let chat = found.chat_template.as_ref().unwrap().render(&[Message::new("user", "Hi")])?;
+    let system = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n";
+    assert_eq!(chat, format!("{system}<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"));
     assert_eq!((found.eos.as_slice(), tokenizer.vocab_size()), (&[2][..], 49152));
 
     // Special tokens of a text are found where they are asked for, and only there.

@@ -65,3 +65,40 @@ fn text_from_models_that_others_trained() {
     refused(dir, "generate gpt2 --prompt abc", &["tokenizer.json"]);
     refused(dir, "generate gpt2/model.safetensors --prompt abc", &["general.architecture"]);
 }
+
+#[test]
+fn talks_with_models_that_others_trained() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    small(dir, "llama-tied");
+    let talk = |line: &str, words: &str| {
+        fs::write(dir.join("words"), words).unwrap();
+        let words = fs::File::open(dir.join("words")).unwrap();
+        Said::from(command(dir, line).stdin(words).output().unwrap())
+    };
+    refused(dir, "chat llama-tied", &["no chat template", "rushlight generate llama-tied"]);
+    let about = r#"{"eos_token": {"content": "u"}, "chat_template": [{"name": "tools", "template": "abcdefgh"},
+        {"name": "default", "template": "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"}]}"#;
+    fs::write(dir.join("llama-tied/tokenizer_config.json"), about).unwrap();
+    let config = fs::read_to_string(dir.join("llama-tied/config.json")).unwrap();
+    assert!(config.contains("\"max_position_embeddings\": 12"), "{config}");
+
+    // An answer is what `generate` writes after the filled template.
+    let answer = good(dir, "generate llama-tied --prompt abcu -n 4 --temperature 0");
+    let said = talk("chat llama-tied -n 4 --temperature 0", "abc\n\n");
+    assert_eq!((said.code, format!("abcu{}", said.out)), (Some(0), answer), "{}", said.err);
+    let said = talk("chat llama-tied -n 2 --temperature 0 --seed 1", "abc\nde");
+    assert_eq!((said.code, said.out.lines().count()), (Some(0), 2), "{}", said.err);
+    // The system's message stays, the rest makes room.
+    let said = talk("chat llama-tied -n 4 --temperature 0 --system s", "abcd\nabcde\n");
+    assert!(said.code == Some(0) && said.err.contains("its oldest 2 messages are forgotten"), "{}", said.err);
+    let again = talk("chat llama-tied -n 4 --temperature 0 --system s", "abcde\n");
+    assert_eq!(said.out.lines().nth(1), again.out.lines().next());
+    // Eight places for what is said, and two marks.
+    let said = talk("chat llama-tied -n 4", "abcdefgh\n");
+    assert!(said.code == Some(1) && said.err.contains("9 tokens, where 8 of --context 12"), "{}", said.err);
+    refused(dir, "chat llama-tied -n 12", &["-n 12: expected 1 to 11"]);
+    fs::write(dir.join("llama-tied/tokenizer_config.json"), r#"{"chat_template": "{% if %}"}"#).unwrap();
+    let said = talk("chat llama-tied -n 4", "a\n");
+    assert!(said.code == Some(1) && said.err.contains("the model's chat template (line 1)"), "{}", said.err);
+}

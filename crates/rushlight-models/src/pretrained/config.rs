@@ -76,3 +76,16 @@ pub(super) fn ids(value: Option<&Json>) -> Vec<i64> {
         None => vec![],
     }
 }
+
+/// The template of `tokenizer_config.json`: a text, or one of several by name, of which `default` is the one for chats.
+pub(super) fn chat_template(about: &Json) -> Option<String> {
+    let told = about.get("chat_template")?;
+    let named = || told.as_array()?.iter().find(|one| one["name"] == "default")?.get("template");
+    told.as_str().or_else(|| named()?.as_str()).map(str::to_string)
+}
+
+/// A token of `tokenizer_config.json`: its text, or an object that says more.
+pub(super) fn token(about: &Json, key: &str) -> Option<String> {
+    let told = about.get(key)?;
+    told.as_str().or_else(|| told.get("content")?.as_str()).map(str::to_string)
+}

@@ -23,7 +23,7 @@ use rushlight::io::{TensorFile, Value};
 use rushlight::{Error, Result};
 
 use self::config::{Json, ids, read_config, read_json};
-use crate::text::Tokenizer;
+use crate::text::{ChatTemplate, Tokenizer};
 use crate::{Bert, Gpt, Llama};
 
 /// A network of one of the known architectures.
@@ -74,8 +74,8 @@ pub struct Pretrained {
     pub network: Network,
     /// Its tokenizer, if there is one.
     pub tokenizer: Option<Tokenizer>,
-    /// The Jinja template that makes one text of the messages of a chat.
-    pub chat_template: Option<String>,
+    /// What makes one text of the messages of a chat, if it was trained for such.
+    pub chat_template: Option<ChatTemplate>,
     /// The tokens that end a text.
     pub eos: Vec<i64>,
     /// The token that a text begins with, where the tokenizer does not put it there.
@@ -111,11 +111,13 @@ impl Pretrained {
         let tokenizer = folder.join("tokenizer.json");
         let tokenizer = tokenizer.is_file().then(|| Tokenizer::load(&tokenizer)).transpose()?;
         let beside = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
-        let template = match (beside("chat_template.jinja"), beside("tokenizer_config.json")) {
-            (Some(path), _) => Some(read_text(path)?),
-            (_, Some(path)) => read_json(&path)?.get("chat_template").and_then(Json::as_str).map(str::to_string),
-            _ => None,
+        let about = beside("tokenizer_config.json").map(|path| read_json(&path)).transpose()?.unwrap_or_default();
+        let template = match beside("chat_template.jinja") {
+            Some(path) => Some(read_text(path)?),
+            None => config::chat_template(&about),
         };
+        let token = |key| config::token(&about, key);
+        let chat_template = template.map(|t| ChatTemplate::new(t, token("bos_token"), token("eos_token")));
         // What generating asks for goes before what the network was made with.
         let told = match beside("generation_config.json") {
             Some(path) => read_json(&path)?.get("eos_token_id").cloned(),
@@ -123,7 +125,7 @@ impl Pretrained {
         };
         let config: Json = read_config(folder)?;
         let eos = ids(told.as_ref().or(config.get("eos_token_id")));
-        Ok(Pretrained { network, tokenizer, chat_template: template, eos, bos: None })
+        Ok(Pretrained { network, tokenizer, chat_template, eos, bos: None })
     }
 
     fn of_gguf(path: &Path) -> Result<Pretrained> {
@@ -134,7 +136,9 @@ impl Pretrained {
         let eos = ["eos_token_id", "eot_token_id"].into_iter().filter_map(id).collect();
         let begins = file.value("tokenizer.ggml.add_bos_token").and_then(Value::as_bool).unwrap_or(false);
         let bos = if begins { id("bos_token_id") } else { None };
-        let chat_template = file.value("tokenizer.chat_template").and_then(Value::as_str).map(str::to_string);
+        let token = |key| id(key).and_then(|id| tokenizer.token(id));
+        let template = file.value("tokenizer.chat_template").and_then(Value::as_str);
+        let chat_template = template.map(|t| ChatTemplate::new(t, token("bos_token_id"), token("eos_token_id")));
         Ok(Pretrained { network, tokenizer: Some(tokenizer), chat_template, eos, bos })
     }
 

@@ -5,6 +5,7 @@
 pub mod batch;
 pub mod beam;
 pub mod bleu;
+pub mod chat;
 pub mod chrf;
 mod gguf;
 mod metric;
@@ -14,6 +15,7 @@ pub mod tokenizer;
 pub use batch::{LmBatches, bucketed, pad};
 pub use beam::{BeamSearch, Hypothesis};
 pub use bleu::{Bleu, corpus_bleu, sentence_bleu};
+pub use chat::{ChatTemplate, Message};
 pub use chrf::{Chrf, ChrfOptions, corpus_chrf, sentence_chrf};
 pub use sample::Sampling;
 pub use tokenizer::{TokenStream, Tokenizer};
