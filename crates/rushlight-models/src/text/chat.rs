@@ -71,7 +71,8 @@ impl ChatTemplate {
     /// does not come to an end.
     pub fn render(&self, messages: &[Message]) -> Result<String> {
         let refuse = |e: minijinja::Error| {
-            let cause = e.detail().map_or_else(|| e.kind().to_string(), str::to_string);
+            let told = std::error::Error::source(&e).map(ToString::to_string).or(e.detail().map(str::to_string));
+            let cause = told.unwrap_or_else(|| e.kind().to_string());
             let line = e.line().map_or(String::new(), |line| format!(" (line {line})"));
             Error::invalid(OP, format!("the model's chat template{line}: {cause}"))
         };
@@ -134,13 +135,13 @@ mod tests {
     #[test]
     fn strangers_templates_are_refused_with_the_cause() {
         for (source, cause) in [
-            ("{% for %}", "template"),
+            ("{% for %}", "unexpected end of block"),
             ("\n{{ raise_exception('only users here') }}", "(line 2): only users here"),
             ("{% for i in range(9999) %}{% for i in range(9999) %}x{% endfor %}{% endfor %}", "fuel"),
-            ("{% set x = 'x' * 99999 %}{% for i in range(999) %}{{ x }}{% endfor %}", "template"),
+            ("{% set x = 'x' * 99999 %}{% for i in range(999) %}{{ x }}{% endfor %}", "writes without end"),
             ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
             ("{{ messages.no.such }}", "undefined"),
-            ("{% include 'x' %}", "template"),
+            ("{% include 'x' %}", "non-existing"),
         ] {
             let message = render(source).unwrap_err().to_string();
             assert!(message.contains("chat template") && message.contains(cause), "{source}: {message}");
