@@ -130,6 +130,9 @@ pub struct Progress {
     pub loss_sum: f64,
     pub right: u64,
     pub seen: u64,
+    /// Steps that were left out, since their loss or gradient was no number.
+    #[serde(default)]
+    pub skipped: u64,
     /// Seconds trained before this session.
     pub seconds: f64,
     /// Bytes of metrics.jsonl that belong to this place.

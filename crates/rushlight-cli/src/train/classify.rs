@@ -5,6 +5,7 @@ use rushlight::data::{DataLoader, TensorDataset};
 use rushlight::loss::nll_loss;
 use rushlight::nn::Layer;
 
+use super::Start;
 use super::session::{self, Score, Test, Training};
 use crate::classifier::{self, Measured};
 use crate::data::Labelled;
@@ -54,12 +55,12 @@ pub fn fit(
     model: &mut impl Layer,
     set: &Labelled,
     vary: fn(&Tensor) -> Outcome<Tensor>,
-    resume: bool,
+    start: Start,
 ) -> Outcome<bool> {
     let samples = TensorDataset::new([set.train_x.clone(), set.train_y.clone()])?;
     let loader = DataLoader::new(samples, run.config.batch)?.shuffle(run.config.seed);
     let task = Classify { set, loader, vary, model: std::marker::PhantomData };
-    let Some(seconds) = session::fit(run, &task, model, resume)? else { return Ok(false) };
+    let Some(seconds) = session::fit(run, &task, model, start)? else { return Ok(false) };
     let test = Measured::of(model, &set.test_x, &set.test_y, set.classes.len())?;
     say!("\n{}", test.table(&set.classes));
     say!("test accuracy {:.2}% after {seconds:.1} s", 100.0 * test.accuracy());

@@ -99,11 +99,11 @@ fn preset(preset: Preset, vocab_size: usize) -> (GptConfig, usize, usize, f64) {
 
 pub fn main(args: &Args) -> Outcome {
     args.common.set_threads()?;
-    let (run, text, resume) = match &args.common.resume {
+    let (run, text) = match &args.common.resume {
         Some(folder) => {
             let run = Run::open(folder)?;
             let text = Text::read(args.data.as_deref().unwrap_or(gpt::task(&run)?.0))?;
-            (run, text, true)
+            (run, text)
         }
         None => {
             let path = match &args.data {
@@ -111,7 +111,7 @@ pub fn main(args: &Args) -> Outcome {
                 None => data::bundled("shakespeare")?.join("plays.txt.gz"),
             };
             let text = Text::read(&path)?;
-            (new_run(args, &text)?, text, false)
+            (new_run(args, &text)?, text)
         }
     };
     let (_, config) = gpt::task(&run)?;
@@ -123,7 +123,7 @@ pub fn main(args: &Args) -> Outcome {
     rushlight::random::manual_seed(run.config.seed);
     let mut model = Gpt::new(config)?;
     let precision = if bf16 { MatmulPrecision::Medium } else { MatmulPrecision::Highest };
-    let fit = || session::fit(&run, &task, &mut model, resume);
+    let fit = || session::fit(&run, &task, &mut model, args.common.start());
     let Some(seconds) = with_matmul_precision(precision, fit)? else { return Ok(()) };
     let test = Foretold::of(&mut model, &task.measured, config.block_size, 1)?;
     say!("\nvalidation loss {:.4} over {} tokens after {seconds:.1} s; it writes:\n", test.loss, test.tokens);

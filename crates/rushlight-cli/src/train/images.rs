@@ -24,11 +24,11 @@ const DROPOUT: f64 = 0.25;
 
 pub fn main(args: &Args) -> Outcome {
     args.common.set_threads()?;
-    let (run, set, resume) = match &args.common.resume {
+    let (run, set) = match &args.common.resume {
         Some(folder) => {
             let run = Run::open(folder)?;
             let set = data::images_of(&run, args.data.as_deref())?;
-            (run, set, true)
+            (run, set)
         }
         None => {
             let folder = match &args.data {
@@ -46,7 +46,7 @@ pub fn main(args: &Args) -> Outcome {
                 seed: args.common.seed,
                 classes: set.classes.clone(),
             };
-            (Run::new(&args.common.folder("images"), config)?, set, false)
+            (Run::new(&args.common.folder("images"), config)?, set)
         }
     };
     let Task::Images { height, width, dropout, .. } = &run.config.task else {
@@ -54,7 +54,7 @@ pub fn main(args: &Args) -> Outcome {
     };
     rushlight::random::manual_seed(run.config.seed);
     let mut model = LeNet::new(*height, *width, run.config.classes.len(), *dropout)?;
-    if classify::fit(&run, &mut model, &set, shifted, resume)? {
+    if classify::fit(&run, &mut model, &set, shifted, args.common.start())? {
         feature_maps(&run, &mut model, &set)?;
     }
     Ok(())

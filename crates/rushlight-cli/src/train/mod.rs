@@ -1,5 +1,6 @@
 //! `rushlight train …`
 
+mod bad_step;
 mod classify;
 mod gpt;
 mod images;
@@ -57,9 +58,19 @@ pub struct Common {
     /// Go on with the run in this folder
     #[arg(long, value_name = "RUN", conflicts_with_all = ["out", "epochs", "batch", "lr", "seed"])]
     resume: Option<PathBuf>,
+    /// Go on where a step's loss or gradient is no number: the step is left out, and counted
+    #[arg(long)]
+    skip_bad_steps: bool,
     /// Threads to use; results do not depend on it [default: all cores]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
+}
+
+/// How a training begins.
+#[derive(Clone, Copy)]
+struct Start {
+    resume: bool,
+    skip_bad_steps: bool,
 }
 
 impl Common {
@@ -69,6 +80,10 @@ impl Common {
             let free = (1..).map(|i| PathBuf::from(format!("runs/{task}-{i}"))).find(|p| !p.exists());
             free.unwrap_or_else(|| PathBuf::from("runs"))
         })
+    }
+
+    fn start(&self) -> Start {
+        Start { resume: self.resume.is_some(), skip_bad_steps: self.skip_bad_steps }
     }
 
     fn set_threads(&self) -> Outcome {

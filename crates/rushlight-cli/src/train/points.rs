@@ -27,8 +27,8 @@ pub struct Args {
 
 pub fn main(args: &Args) -> Outcome {
     args.common.set_threads()?;
-    let (run, resume) = match &args.common.resume {
-        Some(folder) => (Run::open(folder)?, true),
+    let run = match &args.common.resume {
+        Some(folder) => Run::open(folder)?,
         None => {
             let config = Config {
                 version: env!("CARGO_PKG_VERSION").to_string(),
@@ -43,7 +43,7 @@ pub fn main(args: &Args) -> Outcome {
                 seed: args.common.seed,
                 classes: vec!["0".into(), "1".into()],
             };
-            (Run::new(&args.common.folder("points"), config)?, false)
+            Run::new(&args.common.folder("points"), config)?
         }
     };
     let Task::Points { set, count, widths } = &run.config.task else {
@@ -53,7 +53,7 @@ pub fn main(args: &Args) -> Outcome {
     let set = data::point_set(name, *count, run.config.seed)?;
     rushlight::random::manual_seed(run.config.seed);
     let mut model = Mlp::new(widths)?;
-    if classify::fit(&run, &mut model, &set, |x| Ok(x.clone()), resume)? {
+    if classify::fit(&run, &mut model, &set, |x| Ok(x.clone()), args.common.start())? {
         boundary(&run, &mut model, &set, name)?;
     }
     Ok(())

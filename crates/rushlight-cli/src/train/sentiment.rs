@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rushlight::nn::Layer;
 use rushlight::{DType, Tensor};
 
-use super::{Common, classify};
+use super::{Common, Start, classify};
 use crate::run::{Config, Run, Task, TextModel, TextSizes};
 use crate::sentiment::{self, Texts};
 use crate::{Outcome, data};
@@ -34,11 +34,11 @@ const MIN_FREQUENCY: usize = 2;
 
 pub fn main(args: &Args) -> Outcome {
     args.common.set_threads()?;
-    let (run, texts, resume) = match &args.common.resume {
+    let (run, texts) = match &args.common.resume {
         Some(folder) => {
             let run = Run::open(folder)?;
             let texts = sentiment::texts_of(&run, args.data.as_deref())?;
-            (run, texts, true)
+            (run, texts)
         }
         None => {
             let (data, test) = match &args.data {
@@ -61,7 +61,7 @@ pub fn main(args: &Args) -> Outcome {
                 seed: args.common.seed,
                 classes: texts.classes.clone(),
             };
-            (Run::new(&args.common.folder("sentiment"), config)?.with_tokenizer(tokenizer), texts, false)
+            (Run::new(&args.common.folder("sentiment"), config)?.with_tokenizer(tokenizer), texts)
         }
     };
     let Task::Sentiment { model, sizes, .. } = &run.config.task else {
@@ -71,13 +71,13 @@ pub fn main(args: &Args) -> Outcome {
     rushlight::random::manual_seed(run.config.seed);
     let classes = run.config.classes.len();
     match model {
-        TextModel::Cnn => fit(&run, sentiment::cnn(sizes, classes)?, &set, resume),
-        TextModel::Attention => fit(&run, sentiment::attention(sizes, classes)?, &set, resume),
+        TextModel::Cnn => fit(&run, sentiment::cnn(sizes, classes)?, &set, args.common.start()),
+        TextModel::Attention => fit(&run, sentiment::attention(sizes, classes)?, &set, args.common.start()),
     }
 }
 
-fn fit(run: &Run, mut model: impl Layer, set: &data::Labelled, resume: bool) -> Outcome {
-    if classify::fit(run, &mut model, set, some_unknown, resume)? {
+fn fit(run: &Run, mut model: impl Layer, set: &data::Labelled, start: Start) -> Outcome {
+    if classify::fit(run, &mut model, set, some_unknown, start)? {
         let folder = run.folder.display();
         say!("which words count: rushlight predict {folder} \"what a lovely day\"");
     }

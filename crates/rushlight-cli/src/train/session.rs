@@ -9,6 +9,7 @@ use rushlight::nn::Module;
 use rushlight::optim::flow::FlowRecorder;
 use rushlight::optim::{AdamW, Optimizer, Schedule};
 
+use super::{Start, bad_step};
 use crate::Outcome;
 use crate::picture::{self, Curves, GradientFlow};
 use crate::run::{Metric, Metrics, Progress, Run};
@@ -77,12 +78,12 @@ pub struct Test {
 }
 
 /// Trains `model` as the run's config says; the seconds it took, or `None` if Ctrl-C ended it early.
-pub fn fit<T: Training>(run: &Run, task: &T, model: &mut T::Model, resume: bool) -> Outcome<Option<f64>> {
+pub fn fit<T: Training>(run: &Run, task: &T, model: &mut T::Model, start: Start) -> Outcome<Option<f64>> {
     catch_interrupt();
     let config = &run.config;
     let mut optimizer = task.optimizer(config.lr);
     let mut place = Progress::default();
-    if resume {
+    if start.resume {
         place = run.load_checkpoint(model, &mut optimizer)?;
         say!("going on with {} at epoch {}, step {}", run.folder.display(), place.epoch + 1, place.step);
     } else {
@@ -105,25 +106,31 @@ pub fn fit<T: Training>(run: &Run, task: &T, model: &mut T::Model, resume: bool)
             optimizer.set_lr(lr);
             let Score { loss, right, seen } = task.score(model, &batch?)?;
             let value = loss.item::<f64>()?;
-            if !value.is_finite() {
-                return Err(diverged(run, &place, value).into());
-            }
             let mut grads = loss.backward()?;
-            if let Some(most) = task.clip() {
-                grads.clip_norm(most)?;
+            let norm = match task.clip() {
+                Some(most) => grads.clip_norm(most)?,
+                None => grads.norm()?,
+            };
+            if let Some(bad) = bad_step::find(&*model, value, norm, &grads)? {
+                if !(start.skip_bad_steps && bad.can_skip()) {
+                    return Err(diverged(run, &place, &bad).into());
+                }
+                place.skipped += 1;
+                bar.suspend(|| eprintln!("step {} is left out: {bad}", place.step));
+            } else {
+                let look = place.step.is_multiple_of(FLOW_EVERY);
+                if look {
+                    flow.before(&*model);
+                }
+                optimizer.step(model, &grads)?;
+                if look {
+                    metrics.write(&Metric::Flow(flow.after(place.step, &*model, &grads)?))?;
+                }
+                place.right += right;
+                place.loss_sum += value * seen as f64;
+                place.seen += seen;
+                metrics.write(&Metric::Step { step: place.step, loss: value, lr })?;
             }
-            let look = place.step.is_multiple_of(FLOW_EVERY);
-            if look {
-                flow.before(&*model);
-            }
-            optimizer.step(model, &grads)?;
-            if look {
-                metrics.write(&Metric::Flow(flow.after(place.step, &*model, &grads)?))?;
-            }
-            place.right += right;
-            place.loss_sum += value * seen as f64;
-            place.seen += seen;
-            metrics.write(&Metric::Step { step: place.step, loss: value, lr })?;
             place.step += 1;
             place.batch += 1;
             bar.inc(1);
@@ -150,13 +157,16 @@ pub fn fit<T: Training>(run: &Run, task: &T, model: &mut T::Model, resume: bool)
     }
     run.save_model(model)?;
     draw(run)?;
+    if place.skipped > 0 {
+        say!("{} of {} steps were left out: their loss or gradient was no number", place.skipped, place.step);
+    }
     Ok(Some(place.seconds))
 }
 
-fn diverged(run: &Run, place: &Progress, loss: f64) -> String {
+fn diverged(run: &Run, place: &Progress, what: impl std::fmt::Display) -> String {
     let folder = run.folder.display();
     format!(
-        "the loss is {loss} at step {}; a lower --lr may help. The last checkpoint is {folder}/checkpoint.safetensors",
+        "{what} at step {}; a lower --lr may help. The last checkpoint is {folder}/checkpoint.safetensors",
         place.step
     )
 }
@@ -172,7 +182,7 @@ fn end_epoch<T: Training>(
 ) -> Outcome {
     let test = task.measure(model)?;
     if !test.loss.is_finite() {
-        return Err(diverged(run, place, test.loss).into());
+        return Err(diverged(run, place, format_args!("the test loss is {}", test.loss)).into());
     }
     let seen = place.seen.max(1) as f64;
     let (train_loss, train_accuracy) = (place.loss_sum / seen, place.right as f64 / seen);

@@ -67,7 +67,7 @@ pub fn main(args: &Args) -> Outcome {
     let task = Translate { run: &run, learnt: learnt?, measured: measured? };
     rushlight::random::manual_seed(run.config.seed);
     let mut model = Translator::new(config)?;
-    let fit = || session::fit(&run, &task, &mut model, args.common.resume.is_some());
+    let fit = || session::fit(&run, &task, &mut model, args.common.start());
     let Some(seconds) = with_matmul_precision(MatmulPrecision::Medium, fit)? else { return Ok(()) };
     model.eval();
     let greedy = Translated::of(&model, tokenizer, &parts[1], &Search::default(), |i| format!("pair {}", i + 1))?;
