@@ -19,7 +19,7 @@ dir=$(mktemp -d)
 spaces=()
 clean() {
   for space in "${spaces[@]}"; do ip netns del "$space" 2>/dev/null || true; done
-  ip link del rlbr0 2>/dev/null || true
+  for link in rlveth1 rlveth2 rlbr0; do ip link del $link 2>/dev/null || true; done
   rm -rf "$dir"
 }
 trap clean EXIT

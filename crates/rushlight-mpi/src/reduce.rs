@@ -8,8 +8,11 @@ use rushlight::{DType, Error, Gradients, Result, Tensor};
 
 use crate::{Pending, World};
 
-/// Elements of a bucket: large enough that the wire is what takes time, small enough that the first one leaves early.
+/// Elements of a bucket, or more: large enough that the wire is what takes time, small enough that the first one leaves
+/// early.
 pub const BUCKET: usize = 1 << 18;
+/// Buckets of a large model, or some more: with many ranks each costs its way around the ring.
+const BUCKETS: usize = 16;
 
 /// The rows of a batch of `n` that are rank `rank`'s of `of`: none twice, none left out, and as many for each as can be.
 ///
@@ -61,6 +64,7 @@ impl<'a> Buckets<'a> {
     fn new(world: &'a World, model: &impl Module) -> Result<Buckets<'a>> {
         let mut buckets: Vec<Bucket> = vec![];
         let mut places = HashMap::new();
+        let room = BUCKET.max(model.num_parameters() / BUCKETS);
         for (name, p) in model.named_parameters().into_iter().rev() {
             let Some(id) = p.leaf_id() else { continue };
             if p.dtype() != DType::F32 {
@@ -70,7 +74,7 @@ impl<'a> Buckets<'a> {
                 continue;
             }
             let n = p.numel();
-            if buckets.last().is_none_or(|b| b.data.len() + n > BUCKET) {
+            if buckets.last().is_none_or(|b| b.data.len() + n > room) {
                 buckets.push(Bucket { leaves: vec![], data: vec![], left: 0 });
             }
             let at = buckets.len() - 1;
