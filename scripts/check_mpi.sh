@@ -18,7 +18,11 @@ fi
 dir=$(mktemp -d)
 spaces=()
 clean() {
-  for space in "${spaces[@]}"; do ip netns del "$space" 2>/dev/null || true; done
+  # The daemon of mpirun on the dark host does not end by itself.
+  for space in "${spaces[@]}"; do
+    ip netns pids "$space" 2>/dev/null | xargs -r kill -9 2>/dev/null || true
+    ip netns del "$space" 2>/dev/null || true
+  done
   for link in rlveth1 rlveth2 rlbr0; do ip link del $link 2>/dev/null || true; done
   rm -rf "$dir"
 }
