@@ -287,9 +287,14 @@ impl Run {
 
     /// Writes all that `--resume` needs, in one file, in the place of the one before.
     pub fn save_checkpoint(&self, model: &impl Module, optimizer: &Optimizer, progress: &Progress) -> Outcome {
+        self.save_checkpoint_of(model, optimizer.state_dict()?, progress)
+    }
+
+    /// [`Run::save_checkpoint`] with the state of an optimizer.
+    pub fn save_checkpoint_of(&self, model: &impl Module, optimizer: StateDict, progress: &Progress) -> Outcome {
         let mut all = StateDict::new();
         all.extend(model.state_dict().into_iter().map(|(k, v)| (format!("model.{k}"), v)));
-        all.extend(optimizer.state_dict()?.into_iter().map(|(k, v)| (format!("optimizer.{k}"), v)));
+        all.extend(optimizer.into_iter().map(|(k, v)| (format!("optimizer.{k}"), v)));
         let metadata = BTreeMap::from([
             ("progress".to_string(), serde_json::to_string(progress)?),
             ("random".to_string(), serde_json::to_string(&random::state())?),

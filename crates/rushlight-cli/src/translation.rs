@@ -1,5 +1,6 @@
 //! Translation: pairs of sentences as tokens and in batches, the trained network, what it writes, and how good that is.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
@@ -125,6 +126,19 @@ impl Pairs {
         let n = next.len();
         Ok(vec![source, begun, Tensor::from_vec(places, n)?, Tensor::from_vec(next, n)?])
     }
+}
+
+/// Rows of a [`Pairs::batch`], padded as they are there.
+pub fn part(batch: &[Tensor], rows: Range<usize>) -> rushlight::Result<Vec<Tensor>> {
+    let [source, begun, places, next] = batch else {
+        return Err(rushlight::Error::invalid("part", "internal: a batch has four parts"));
+    };
+    let first = |row: usize| (row * begun.dims()[1]) as i64;
+    let places = places.to_vec::<i64>()?;
+    let [from, to] = [rows.start, rows.end].map(|row| places.partition_point(|&at| at < first(row)));
+    let mine: Vec<i64> = places[from..to].iter().map(|at| at - first(rows.start)).collect();
+    let cut = |t: &Tensor| t.narrow(0, rows.start, rows.len());
+    Ok(vec![cut(source)?, cut(begun)?, Tensor::from_vec(mine, to - from)?, next.narrow(0, from, to - from)?])
 }
 
 /// The mean loss of a batch, a share `smoothing` of each target spread over all tokens, and how many of the likeliest

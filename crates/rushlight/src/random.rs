@@ -14,12 +14,13 @@
 //! # Ok::<(), rushlight::Error>(())
 //! ```
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::kernels::math::{Functions, sin_cos_turns};
 use crate::kernels::random::{fill, philox};
-use crate::{DType, Element, Float, Real};
+use crate::{DType, Element, Error, Float, Real, Result};
 
 /// A stream of random numbers: a seed, and how many 128-bit blocks of it are used up.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -245,6 +246,71 @@ pub fn state() -> Generator {
 /// Puts this thread's generator back to a saved state. PyTorch: `torch.set_rng_state`.
 pub fn set_state(generator: Generator) {
     DEFAULT.set(generator);
+}
+
+thread_local! {
+    static ROWS: Cell<Option<Rows>> = const { Cell::new(None) };
+}
+
+/// Rows `start .. start + len` of a batch of `of`.
+#[derive(Clone, Copy)]
+struct Rows {
+    start: usize,
+    len: usize,
+    of: usize,
+}
+
+/// Runs `f`, whose tensors are rows `rows` of a batch of `of`, so that dropout drops what it would drop there of the
+/// whole batch, and uses up as many numbers: each part of a batch gives what the batch would, wherever it is computed.
+///
+/// Only dropout knows of it, also that of attention; a backward walk that runs a forward again
+/// ([`crate::checkpoint`]) belongs inside. Errors are those of the operations: a tensor that is dropped from does not
+/// consist of so many equal rows.
+///
+/// ```
+/// # use rushlight::{DType, Tensor, random};
+/// let x = Tensor::ones([4, 3], DType::F32)?;
+/// random::manual_seed(0);
+/// let whole = x.dropout(0.5)?;
+/// random::manual_seed(0);
+/// let part = random::with_rows(1..3, 4, || x.narrow(0, 1, 2)?.dropout(0.5))?;
+/// assert_eq!(part.to_vec::<f32>()?, whole.narrow(0, 1, 2)?.to_vec::<f32>()?);
+/// # Ok::<(), rushlight::Error>(())
+/// ```
+pub fn with_rows<R>(rows: Range<usize>, of: usize, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Rows>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ROWS.set(self.0);
+        }
+    }
+    let _restore = Restore(ROWS.replace(Some(Rows { start: rows.start, len: rows.len(), of })));
+    f()
+}
+
+/// Where a mask begins in the random stream of `seed`: `skip` elements into block `block`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Place {
+    pub seed: u64,
+    pub block: u64,
+    pub skip: usize,
+}
+
+/// The place for `n` elements of `per_block` a block, which are used up with those of the rows around them.
+pub(crate) fn place(op: &'static str, n: usize, per_block: usize) -> Result<Place> {
+    let (before, all) = match ROWS.get() {
+        None => (0, n),
+        Some(Rows { start, len, of }) if len > 0 && n.is_multiple_of(len) && start + len <= of => {
+            let row = n / len;
+            (start.saturating_mul(row), of.saturating_mul(row))
+        }
+        Some(Rows { start, len, of }) => {
+            let message = format!("{n} elements are not rows {start} to {} of a batch of {of}", start + len);
+            return Err(Error::invalid(op, message));
+        }
+    };
+    let (seed, first) = with(|g| (g.seed(), g.take(all, per_block)));
+    Ok(Place { seed, block: first.wrapping_add((before / per_block) as u64), skip: before % per_block })
 }
 
 /// Runs `f` with this thread's generator.

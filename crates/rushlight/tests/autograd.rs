@@ -23,6 +23,65 @@ fn a_shared_tensor_gets_the_sum() -> Result<()> {
 }
 
 #[test]
+fn each_gradient_is_given_once_and_as_soon_as_it_is_whole() -> Result<()> {
+    let (first, second, last) = (leaf(&[0.5, 2.0]), leaf(&[1.0, 3.0]), leaf(&[4.0, -1.0]));
+    // `first` is used at both ends, `second` through a view, and what a rule gives no gradient counts as passed.
+    let loss = || -> Result<Tensor> {
+        let x = first.mul(&first)?.mul(&second.flip(0)?)?;
+        let deaf = record("deaf", x.detach(), &[&x, &second], |dy| Ok([Some(dy.clone()), None]))?;
+        deaf.exp()?.mul(&last)?.add(&first)?.sum(..)
+    };
+    let expected = loss()?.backward()?;
+    let mut given = vec![];
+    loss()?.backward_each(&Tensor::ones((), DType::F64)?, |id, grad| {
+        given.push((id, grad));
+        Ok(())
+    })?;
+    let ids: Vec<u64> = given.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids, [&last, &second, &first].map(|t| t.leaf_id().unwrap()));
+    for ((_, grad), leaf) in given.iter().zip([&last, &second, &first]) {
+        assert_eq!(values(grad), values(expected.get(leaf).unwrap()));
+    }
+    // A leaf itself, and what refuses.
+    first.sum(..)?.backward_each(&Tensor::ones((), DType::F64)?, |_, _| Ok(()))?;
+    first.backward_each(&Tensor::ones(2, DType::F64)?, |id, _| {
+        let _: () = assert_eq!(Some(id), first.leaf_id());
+        Ok(())
+    })?;
+    let no = |_, _| Err(Error::invalid("ready", "no"));
+    assert!(loss()?.backward_each(&Tensor::ones((), DType::F64)?, no).is_err());
+    assert!(first.detach().backward_each(&Tensor::ones(2, DType::F64)?, |_, _| Ok(())).is_err());
+    assert!(first.exp()?.leaf_id().is_none());
+    Ok(())
+}
+
+#[test]
+fn gradients_come_while_the_walk_goes_on() -> Result<()> {
+    // A chain of layers: when the last weight's gradient is given, the first layer's rule has not run.
+    let weights: Vec<Tensor> = (0..4).map(|i| leaf(&[1.0 + i as f64])).collect();
+    let ran = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let mut x = leaf(&[1.0]);
+    for w in &weights {
+        let (ran, w2, x2) = (ran.clone(), w.clone(), x.detach());
+        let y = x.detach().mul(w.detach())?;
+        x = record("layer", y, &[&x, w], move |dy| {
+            ran.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            Ok([dy.mul(&w2)?, dy.mul(&x2)?])
+        })?;
+    }
+    let mut seen = vec![];
+    x.backward_each(&Tensor::ones(1, DType::F64)?, |id, _| {
+        seen.push((id, ran.load(std::sync::atomic::Ordering::SeqCst)));
+        Ok(())
+    })?;
+    let expected: Vec<(u64, usize)> =
+        weights.iter().rev().enumerate().map(|(i, w)| (w.leaf_id().unwrap(), i + 1)).collect();
+    assert_eq!(seen[..3], expected[..3]);
+    assert_eq!(seen.len(), 5);
+    Ok(())
+}
+
+#[test]
 fn adding_in_place_leaves_a_shared_gradient_alone() -> Result<()> {
     // Both operands of `add` get the very tensor dy; summing into one must not change the other.
     let (x, y) = (leaf(&[1.0]), leaf(&[1.0]));

@@ -2,7 +2,7 @@
 //! PyTorch's steps in `pytorch.rs`.
 
 use rushlight::nn::{Layer, Linear, Module, Relu, Sequential};
-use rushlight::optim::{Adagrad, Adam, AdamW, Algorithm, Group, Optimizer, RmsProp, Sgd};
+use rushlight::optim::{Adagrad, Adam, AdamW, Algorithm, Group, Optimizer, RmsProp, Sgd, Shard};
 use rushlight::{DType, Gradients, Result, Tensor, random};
 
 fn model() -> Result<Sequential> {
@@ -125,5 +125,47 @@ fn a_saved_state_goes_on_to_the_same_bits() -> Result<()> {
         let message = optimizer.load_state_dict(&bad).unwrap_err().to_string();
         assert!(message.contains("0.weight.momentous"), "{message}");
     }
+    Ok(())
+}
+
+#[test]
+fn shards_together_update_as_one_optimizer_does() -> Result<()> {
+    for algorithm in [Algorithm::from(AdamW::default()), Sgd { momentum: 0.9, ..Sgd::default() }.into()] {
+        let mut whole = model()?;
+        let mut optimizer = Optimizer::new(algorithm);
+        let mut parts = (0..3).map(|_| model()).collect::<Result<Vec<_>>>()?;
+        let shards = [0, 1, 2].map(|i| Shard::new(i, 3).unwrap());
+        let mut optimizers = shards.map(|shard| Optimizer::new(algorithm).with_shard(shard));
+        for step in 0..4 {
+            let grads = loss(&whole, 0..8)?.backward()?;
+            optimizer.step(&mut whole, &grads)?;
+            // Each updates its part of every parameter, and they give each other what they have.
+            let mut updated = vec![];
+            for (model, optimizer) in parts.iter_mut().zip(&mut optimizers) {
+                optimizer.step(model, &loss(model, 0..8)?.backward()?)?;
+                updated.push(values(model)?);
+            }
+            let mut state = parts[0].state_dict();
+            for (i, (_, p)) in whole.named_parameters().iter().enumerate() {
+                let joined: Vec<f32> =
+                    (0..3).flat_map(|r| updated[r][i][shards[r].range(p.numel())].to_vec()).collect();
+                let name = &whole.named_parameters()[i].0;
+                state.insert(name.clone(), Tensor::from_vec(joined, p.dims().to_vec())?);
+            }
+            parts.iter_mut().try_for_each(|model| model.load_state_dict(&state))?;
+            assert_eq!(values(&parts[1])?, values(&whole)?, "step {step}");
+            // A state is as long as its part; a saved whole one is cut to it.
+            let saved = optimizer.state_dict()?;
+            let before = optimizers[1].state_dict()?;
+            optimizers[1] = Optimizer::new(algorithm).with_shard(shards[1]);
+            optimizers[1].load_state_dict(&saved)?;
+            for (name, state) in optimizers[1].state_dict()? {
+                assert_eq!(state.to_f64_vec()?, before[&name].to_f64_vec()?, "{name}");
+                let n = saved[&name].numel();
+                assert!(name.ends_with(".step") || state.numel() == shards[1].range(n).len(), "{name}");
+            }
+        }
+    }
+    assert!(Shard::new(3, 3).is_err() && Shard::new(0, 0).is_err());
     Ok(())
 }

@@ -100,7 +100,12 @@ mod tests {
         let train = |name: &str, skip_bad_steps| {
             let run = Run::new(&dir.path().join(name), config.clone()).unwrap();
             let mut model = Linear::new(1, 1).unwrap();
-            let said = fit(&run, &Pull, &mut model, Start { resume: false, skip_bad_steps });
+            let said = fit(
+                &run,
+                &Pull,
+                &mut model,
+                Start { resume: false, skip_bad_steps, shard_optimizer: false, world: None },
+            );
             (said.map_err(|e| e.to_string()), model, run)
         };
         let (said, ..) = train("stopped", false);

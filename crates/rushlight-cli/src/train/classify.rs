@@ -35,8 +35,13 @@ impl<M: Layer> Training for Classify<'_, M> {
         Box::new(self.loader.epoch_from(epoch as u64, from))
     }
 
+    fn vary(&self, mut batch: Vec<Tensor>) -> Outcome<Vec<Tensor>> {
+        batch[0] = (self.vary)(&batch[0])?;
+        Ok(batch)
+    }
+
     fn score(&self, model: &M, batch: &[Tensor]) -> Outcome<Score> {
-        let (x, y) = (&(self.vary)(&batch[0])?, &batch[1]);
+        let (x, y) = (&batch[0], &batch[1]);
         let output = model.forward(x)?;
         Ok(Score { loss: nll_loss(&output, y)?, right: classifier::count_right(&output, y)?, seen: y.numel() as u64 })
     }

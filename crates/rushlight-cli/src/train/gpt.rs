@@ -8,8 +8,8 @@ use rushlight::{MatmulPrecision, Tensor, with_matmul_precision};
 use rushlight_models::text::{LmBatches, Tokenizer};
 use rushlight_models::{Gpt, GptConfig};
 
-use super::Common;
 use super::session::{self, Score, Test, Training};
+use super::{Common, World};
 use crate::gpt::{self, Foretold, Text};
 use crate::run::{Config, Run, Task};
 use crate::{Outcome, data, generate};
@@ -97,8 +97,8 @@ fn preset(preset: Preset, vocab_size: usize) -> (GptConfig, usize, usize, f64) {
     (config, batch, steps, lr)
 }
 
-pub fn main(args: &Args) -> Outcome {
-    args.common.set_threads()?;
+pub fn main(args: &Args, world: Option<&World>) -> Outcome {
+    args.common.set_threads(world)?;
     let (run, text) = match &args.common.resume {
         Some(folder) => {
             let run = Run::open(folder)?;
@@ -123,7 +123,7 @@ pub fn main(args: &Args) -> Outcome {
     rushlight::random::manual_seed(run.config.seed);
     let mut model = Gpt::new(config)?;
     let precision = if bf16 { MatmulPrecision::Medium } else { MatmulPrecision::Highest };
-    let fit = || session::fit(&run, &task, &mut model, args.common.start());
+    let fit = || session::fit(&run, &task, &mut model, args.common.start(world));
     let Some(seconds) = with_matmul_precision(precision, fit)? else { return Ok(()) };
     let test = Foretold::of(&mut model, &task.measured, config.block_size, 1)?;
     say!("\nvalidation loss {:.4} over {} tokens after {seconds:.1} s; it writes:\n", test.loss, test.tokens);

@@ -6,7 +6,7 @@ use rushlight::nn::Module;
 use rushlight::{Tensor, no_grad};
 use rushlight_models::LeNet;
 
-use super::{Common, classify};
+use super::{Common, World, classify};
 use crate::picture::{Picture, image_grid};
 use crate::run::{Config, Run, Task};
 use crate::{Outcome, data};
@@ -22,8 +22,8 @@ pub struct Args {
 
 const DROPOUT: f64 = 0.25;
 
-pub fn main(args: &Args) -> Outcome {
-    args.common.set_threads()?;
+pub fn main(args: &Args, world: Option<&World>) -> Outcome {
+    args.common.set_threads(world)?;
     let (run, set) = match &args.common.resume {
         Some(folder) => {
             let run = Run::open(folder)?;
@@ -54,7 +54,7 @@ pub fn main(args: &Args) -> Outcome {
     };
     rushlight::random::manual_seed(run.config.seed);
     let mut model = LeNet::new(*height, *width, run.config.classes.len(), *dropout)?;
-    if classify::fit(&run, &mut model, &set, shifted, args.common.start())? {
+    if classify::fit(&run, &mut model, &set, shifted, args.common.start(world))? {
         feature_maps(&run, &mut model, &set)?;
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! `rushlight train …`
 
+#[cfg(not(feature = "mpi"))]
+mod alone;
 mod bad_step;
 mod classify;
 mod gpt;
@@ -7,9 +9,15 @@ mod images;
 mod points;
 mod sentiment;
 mod session;
+mod together;
 mod translate;
 
 use std::path::PathBuf;
+
+#[cfg(not(feature = "mpi"))]
+use alone::{World, local_ranks, rows};
+#[cfg(feature = "mpi")]
+use rushlight_mpi::{World, local_ranks, rows};
 
 use crate::Outcome;
 
@@ -28,12 +36,18 @@ pub enum Command {
 }
 
 pub fn main(command: Command) -> Outcome {
-    match command {
-        Command::Images(args) => images::main(&args),
-        Command::Gpt(args) => gpt::main(&args),
-        Command::Points(args) => points::main(&args),
-        Command::Sentiment(args) => sentiment::main(&args),
-        Command::Translate(args) => translate::main(&args),
+    let joined = World::join()?;
+    let world = joined.as_ref();
+    let done = match command {
+        Command::Images(args) => images::main(&args, world),
+        Command::Gpt(args) => gpt::main(&args, world),
+        Command::Points(args) => points::main(&args, world),
+        Command::Sentiment(args) => sentiment::main(&args, world),
+        Command::Translate(args) => translate::main(&args, world),
+    };
+    match (world, done) {
+        (Some(world), Err(e)) => together::abort(world, e.as_ref()),
+        (_, done) => done,
     }
 }
 
@@ -61,16 +75,29 @@ pub struct Common {
     /// Go on where a step's loss or gradient is no number: the step is left out, and counted
     #[arg(long)]
     skip_bad_steps: bool,
-    /// Threads to use; results do not depend on it [default: all cores]
+    /// Under mpirun: each rank keeps a part of the optimizer's states (ZeRO-1), for less memory and a half more to send
+    #[arg(long)]
+    shard_optimizer: bool,
+    /// Threads to use; results do not depend on it [default: all cores, shared out among the ranks of an mpirun]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
 }
 
 /// How a training begins.
 #[derive(Clone, Copy)]
-struct Start {
+struct Start<'a> {
     resume: bool,
     skip_bad_steps: bool,
+    shard_optimizer: bool,
+    /// The ranks that train together.
+    world: Option<&'a World>,
+}
+
+impl Start<'_> {
+    /// Whether this rank writes, and speaks: the only one, or rank 0.
+    fn is_first(&self) -> bool {
+        self.world.is_none_or(|world| world.rank() == 0)
+    }
 }
 
 impl Common {
@@ -82,14 +109,19 @@ impl Common {
         })
     }
 
-    fn start(&self) -> Start {
-        Start { resume: self.resume.is_some(), skip_bad_steps: self.skip_bad_steps }
+    fn start<'a>(&self, world: Option<&'a World>) -> Start<'a> {
+        let Common { skip_bad_steps, shard_optimizer, .. } = *self;
+        Start { resume: self.resume.is_some(), skip_bad_steps, shard_optimizer, world }
     }
 
-    fn set_threads(&self) -> Outcome {
+    fn set_threads(&self, world: Option<&World>) -> Outcome {
         if self.threads > 1024 {
             return Err(format!("--threads {}: expected at most 1024, or 0 for all cores", self.threads).into());
         }
-        rushlight::set_num_threads(self.threads).map_err(|e| format!("--threads {}: {e}", self.threads).into())
+        let threads = match (self.threads, world) {
+            (0, Some(_)) => std::thread::available_parallelism().map_or(1, |n| (n.get() / local_ranks()).max(1)),
+            (threads, _) => threads,
+        };
+        rushlight::set_num_threads(threads).map_err(|e| format!("--threads {}: {e}", self.threads).into())
     }
 }

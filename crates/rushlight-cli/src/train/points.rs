@@ -5,7 +5,7 @@ use rushlight::nn::{Layer, Module};
 use rushlight::{DType, Tensor, no_grad};
 use rushlight_models::Mlp;
 
-use super::{Common, classify};
+use super::{Common, World, classify};
 use crate::picture::decision_boundary;
 use crate::run::{Config, Run, Task};
 use crate::{Outcome, data};
@@ -25,8 +25,8 @@ pub struct Args {
     common: Common,
 }
 
-pub fn main(args: &Args) -> Outcome {
-    args.common.set_threads()?;
+pub fn main(args: &Args, world: Option<&World>) -> Outcome {
+    args.common.set_threads(world)?;
     let run = match &args.common.resume {
         Some(folder) => Run::open(folder)?,
         None => {
@@ -53,7 +53,7 @@ pub fn main(args: &Args) -> Outcome {
     let set = data::point_set(name, *count, run.config.seed)?;
     rushlight::random::manual_seed(run.config.seed);
     let mut model = Mlp::new(widths)?;
-    if classify::fit(&run, &mut model, &set, |x| Ok(x.clone()), args.common.start())? {
+    if classify::fit(&run, &mut model, &set, |x| Ok(x.clone()), args.common.start(world))? {
         boundary(&run, &mut model, &set, name)?;
     }
     Ok(())

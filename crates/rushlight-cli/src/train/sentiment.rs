@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rushlight::nn::Layer;
 use rushlight::{DType, Tensor};
 
-use super::{Common, Start, classify};
+use super::{Common, Start, World, classify};
 use crate::run::{Config, Run, Task, TextModel, TextSizes};
 use crate::sentiment::{self, Texts};
 use crate::{Outcome, data};
@@ -32,8 +32,8 @@ const LENGTH: usize = 64;
 /// Words seen less often are all the same.
 const MIN_FREQUENCY: usize = 2;
 
-pub fn main(args: &Args) -> Outcome {
-    args.common.set_threads()?;
+pub fn main(args: &Args, world: Option<&World>) -> Outcome {
+    args.common.set_threads(world)?;
     let (run, texts) = match &args.common.resume {
         Some(folder) => {
             let run = Run::open(folder)?;
@@ -71,8 +71,8 @@ pub fn main(args: &Args) -> Outcome {
     rushlight::random::manual_seed(run.config.seed);
     let classes = run.config.classes.len();
     match model {
-        TextModel::Cnn => fit(&run, sentiment::cnn(sizes, classes)?, &set, args.common.start()),
-        TextModel::Attention => fit(&run, sentiment::attention(sizes, classes)?, &set, args.common.start()),
+        TextModel::Cnn => fit(&run, sentiment::cnn(sizes, classes)?, &set, args.common.start(world)),
+        TextModel::Attention => fit(&run, sentiment::attention(sizes, classes)?, &set, args.common.start(world)),
     }
 }
 

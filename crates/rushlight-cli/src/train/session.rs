@@ -1,15 +1,16 @@
 //! The training loop, whatever is trained: steps, progress bar, checkpoints, Ctrl-C, and the curves at the end.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use rushlight::Tensor;
 use rushlight::nn::Module;
 use rushlight::optim::flow::FlowRecorder;
 use rushlight::optim::{AdamW, Optimizer, Schedule};
+use rushlight::{Tensor, random};
 
-use super::{Start, bad_step};
+use super::{Start, World, bad_step, together};
 use crate::Outcome;
 use crate::picture::{self, Curves, GradientFlow};
 use crate::run::{Metric, Metrics, Progress, Run};
@@ -44,7 +45,22 @@ pub trait Training {
     /// epoch, comes again where a run is gone on with.
     fn epoch(&self, epoch: usize, from: usize) -> Box<dyn Iterator<Item = rushlight::Result<Vec<Tensor>>> + '_>;
 
-    /// What the model makes of a batch.
+    /// The batch as it is learned from: with what is random in it. The same on all ranks.
+    fn vary(&self, batch: Vec<Tensor>) -> Outcome<Vec<Tensor>> {
+        Ok(batch)
+    }
+
+    /// How many guesses a batch asks for.
+    fn guesses(&self, batch: &[Tensor]) -> u64 {
+        batch[1].numel() as u64
+    }
+
+    /// The rows `rows` of a batch.
+    fn part(&self, batch: &[Tensor], rows: Range<usize>) -> rushlight::Result<Vec<Tensor>> {
+        batch.iter().map(|t| t.narrow(0, rows.start, rows.len())).collect()
+    }
+
+    /// What the model makes of a batch, or of some rows of it.
     fn score(&self, model: &Self::Model, batch: &[Tensor]) -> Outcome<Score>;
 
     /// What it makes of the samples it does not learn from.
@@ -77,83 +93,105 @@ pub struct Test {
     pub accuracy: f64,
 }
 
-/// Trains `model` as the run's config says; the seconds it took, or `None` if Ctrl-C ended it early.
+/// Trains `model` as the run's config says; the seconds it took, or `None` if Ctrl-C ended it early, and on all ranks
+/// but the first, which has the rest to do.
 pub fn fit<T: Training>(run: &Run, task: &T, model: &mut T::Model, start: Start) -> Outcome<Option<f64>> {
     catch_interrupt();
-    let config = &run.config;
-    let mut optimizer = task.optimizer(config.lr);
-    let mut place = Progress::default();
-    if start.resume {
-        place = run.load_checkpoint(model, &mut optimizer)?;
-        say!("going on with {} at epoch {}, step {}", run.folder.display(), place.epoch + 1, place.step);
-    } else {
-        run.create(model, &optimizer)?;
-    }
+    let (config, first) = (&run.config, start.is_first());
+    let (mut optimizer, mut place) = together::begin(run, task, model, start)?;
     let schedule = task.schedule(task.batches(0).saturating_mul(config.epochs));
     let mut flow = FlowRecorder::new();
-    let mut metrics = run.metrics(place.metrics)?;
+    let mut metrics = first.then(|| run.metrics(place.metrics)).transpose()?;
     let begin = Instant::now();
     let before = place.seconds;
     let mut saved = Instant::now();
-    say!("{}", model.describe());
-    say!("{} parameters, {}, {} threads", model.num_parameters(), task.summary(), rushlight::num_threads());
+    if first {
+        say!("{}", model.describe());
+        let ranks = start.world.map_or(String::new(), |world| format!(" on each of {} ranks", world.size()));
+        let (n, threads) = (model.num_parameters(), rushlight::num_threads());
+        say!("{n} parameters, {}, {threads} threads{ranks}", task.summary());
+    }
     while place.epoch < config.epochs {
-        let bar = bar(task.batches(place.epoch), place.epoch, config.epochs);
+        let bar =
+            if first { bar(task.batches(place.epoch), place.epoch, config.epochs) } else { ProgressBar::hidden() };
         bar.set_position(place.batch as u64);
         model.train();
+        let mut generator = random::state();
         for batch in task.epoch(place.epoch, place.batch) {
             let lr = config.lr * schedule.factor(place.step as usize);
             optimizer.set_lr(lr);
-            let Score { loss, right, seen } = task.score(model, &batch?)?;
-            let value = loss.item::<f64>()?;
-            let mut grads = loss.backward()?;
-            let norm = match task.clip() {
-                Some(most) => grads.clip_norm(most)?,
-                None => grads.norm()?,
+            let stop = || STOP.load(Ordering::SeqCst) || start.world.is_some_and(World::is_stopping);
+            let wishes = [stop(), first && saved.elapsed() > CHECKPOINT_EVERY];
+            let mut step = match together::step(task, &*model, batch?, start.world, wishes) {
+                Ok(step) => step,
+                Err(e) => {
+                    random::set_state(generator);
+                    return Err(together::rescue(run, model, &optimizer, &place, start, e));
+                }
             };
-            if let Some(bad) = bad_step::find(&*model, value, norm, &grads)? {
+            let norm = match task.clip() {
+                Some(most) => step.grads.clip_norm(most)?,
+                None => step.grads.norm()?,
+            };
+            if let Some(bad) = bad_step::find(&*model, step.loss, norm, &step.grads)? {
                 if !(start.skip_bad_steps && bad.can_skip()) {
                     return Err(diverged(run, &place, &bad).into());
                 }
                 place.skipped += 1;
-                bar.suspend(|| eprintln!("step {} is left out: {bad}", place.step));
+                if first {
+                    bar.suspend(|| eprintln!("step {} is left out: {bad}", place.step));
+                }
             } else {
-                let look = place.step.is_multiple_of(FLOW_EVERY);
+                let look = first && place.step.is_multiple_of(FLOW_EVERY);
                 if look {
                     flow.before(&*model);
                 }
-                optimizer.step(model, &grads)?;
-                if look {
-                    metrics.write(&Metric::Flow(flow.after(place.step, &*model, &grads)?))?;
+                optimizer.step(model, &step.grads)?;
+                if let (Some(world), true) = (start.world, start.shard_optimizer) {
+                    world
+                        .exchange(model)
+                        .map_err(|e| together::rescue(run, model, &optimizer, &place, start, e.into()))?;
                 }
-                place.right += right;
-                place.loss_sum += value * seen as f64;
-                place.seen += seen;
-                metrics.write(&Metric::Step { step: place.step, loss: value, lr })?;
+                if let (true, Some(metrics)) = (look, &mut metrics) {
+                    metrics.write(&Metric::Flow(flow.after(place.step, &*model, &step.grads)?))?;
+                }
+                place.right += step.right;
+                place.loss_sum += step.loss * step.seen as f64;
+                place.seen += step.seen;
+                if let Some(metrics) = &mut metrics {
+                    metrics.write(&Metric::Step { step: place.step, loss: step.loss, lr })?;
+                }
             }
             place.step += 1;
             place.batch += 1;
             bar.inc(1);
             show(&bar, &place, begin);
             place.seconds = before + begin.elapsed().as_secs_f64();
-            place.metrics = metrics.bytes;
-            if STOP.load(Ordering::SeqCst) {
-                run.save_checkpoint(model, &optimizer, &place)?;
+            place.metrics = metrics.as_ref().map_or(0, |metrics| metrics.bytes);
+            // Alone, a wish may have come during the step; together, what all know counts.
+            if step.stop || start.world.is_none() && stop() {
+                together::save(run, model, &optimizer, &place, start)?;
                 bar.abandon();
-                let folder = run.folder.display();
-                let name = config.task.name();
-                say!("stopped at step {}; go on with: rushlight train {name} --resume {folder}", place.step);
+                if first {
+                    let folder = run.folder.display();
+                    let name = config.task.name();
+                    say!("stopped at step {}; go on with: rushlight train {name} --resume {folder}", place.step);
+                }
                 return Ok(None);
             }
-            if saved.elapsed() > CHECKPOINT_EVERY {
-                run.save_checkpoint(model, &optimizer, &place)?;
+            if step.save {
+                together::save(run, model, &optimizer, &place, start)?;
                 saved = Instant::now();
             }
+            generator = random::state();
         }
-        end_epoch(run, task, model, &mut metrics, &mut place, &bar)?;
+        end_epoch(run, task, model, metrics.as_mut(), &mut place, &bar)?;
         place.seconds = before + begin.elapsed().as_secs_f64();
-        run.save_checkpoint(model, &optimizer, &place)?;
+        together::save(run, model, &optimizer, &place, start)?;
         saved = Instant::now();
+    }
+    if !first {
+        return Ok(None);
     }
     run.save_model(model)?;
     draw(run)?;
@@ -171,13 +209,31 @@ fn diverged(run: &Run, place: &Progress, what: impl std::fmt::Display) -> String
     )
 }
 
-/// Measures on the test set, writes the epoch's line, and starts the sums anew.
+/// Begins the next epoch with sums of nothing; the first rank, which has `metrics`, measures on the test set and writes
+/// the epoch's line.
 fn end_epoch<T: Training>(
     run: &Run,
     task: &T,
     model: &mut T::Model,
-    metrics: &mut Metrics,
+    metrics: Option<&mut Metrics>,
     place: &mut Progress,
+    bar: &ProgressBar,
+) -> Outcome {
+    place.epoch += 1;
+    if let Some(metrics) = metrics {
+        measure(run, task, model, metrics, place, bar)?;
+        place.metrics = metrics.bytes;
+    }
+    *place = Progress { batch: 0, loss_sum: 0.0, right: 0, seen: 0, ..place.clone() };
+    Ok(())
+}
+
+fn measure<T: Training>(
+    run: &Run,
+    task: &T,
+    model: &mut T::Model,
+    metrics: &mut Metrics,
+    place: &Progress,
     bar: &ProgressBar,
 ) -> Outcome {
     let test = task.measure(model)?;
@@ -186,7 +242,6 @@ fn end_epoch<T: Training>(
     }
     let seen = place.seen.max(1) as f64;
     let (train_loss, train_accuracy) = (place.loss_sum / seen, place.right as f64 / seen);
-    place.epoch += 1;
     metrics.write(&Metric::Epoch {
         epoch: place.epoch,
         step: place.step,
@@ -208,7 +263,6 @@ fn end_epoch<T: Training>(
     }
     bar.set_message(line);
     bar.finish();
-    *place = Progress { batch: 0, loss_sum: 0.0, right: 0, seen: 0, metrics: metrics.bytes, ..place.clone() };
     Ok(())
 }
 

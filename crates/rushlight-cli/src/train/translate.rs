@@ -1,5 +1,6 @@
 //! `rushlight train translate`: an encoder-decoder Transformer on pairs of sentences.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use rushlight::data::epoch_generator;
@@ -8,8 +9,8 @@ use rushlight::optim::{AdamW, Group, Optimizer, Schedule};
 use rushlight::{MatmulPrecision, Tensor, with_matmul_precision};
 use rushlight_models::{Translator, TranslatorConfig};
 
-use super::Common;
 use super::session::{self, Score, Test, Training};
+use super::{Common, World};
 use crate::run::{Config, Run, Task};
 use crate::translate::Search;
 use crate::translation::{self, Pair, Pairs, Translated};
@@ -55,8 +56,8 @@ pub struct Args {
 /// How much of a target is spread over all tokens.
 const SMOOTHING: f64 = 0.1;
 
-pub fn main(args: &Args) -> Outcome {
-    args.common.set_threads()?;
+pub fn main(args: &Args, world: Option<&World>) -> Outcome {
+    args.common.set_threads(world)?;
     let (run, parts) = match &args.common.resume {
         Some(folder) => old_run(args, Run::open(folder)?)?,
         None => new_run(args)?,
@@ -67,7 +68,7 @@ pub fn main(args: &Args) -> Outcome {
     let task = Translate { run: &run, learnt: learnt?, measured: measured? };
     rushlight::random::manual_seed(run.config.seed);
     let mut model = Translator::new(config)?;
-    let fit = || session::fit(&run, &task, &mut model, args.common.start());
+    let fit = || session::fit(&run, &task, &mut model, args.common.start(world));
     let Some(seconds) = with_matmul_precision(MatmulPrecision::Medium, fit)? else { return Ok(()) };
     model.eval();
     let greedy = Translated::of(&model, tokenizer, &parts[1], &Search::default(), |i| format!("pair {}", i + 1))?;
@@ -158,6 +159,14 @@ impl Training for Translate<'_> {
 
     fn epoch(&self, epoch: usize, from: usize) -> Box<dyn Iterator<Item = rushlight::Result<Vec<Tensor>>> + '_> {
         Box::new(self.rows(epoch).into_iter().skip(from).map(|rows| self.learnt.batch(&rows)))
+    }
+
+    fn guesses(&self, batch: &[Tensor]) -> u64 {
+        batch[3].numel() as u64
+    }
+
+    fn part(&self, batch: &[Tensor], rows: Range<usize>) -> rushlight::Result<Vec<Tensor>> {
+        translation::part(batch, rows)
     }
 
     fn score(&self, model: &Translator, batch: &[Tensor]) -> Outcome<Score> {

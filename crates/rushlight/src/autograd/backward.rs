@@ -31,6 +31,47 @@ impl Tensor {
         }
         Ok(Gradients { by_leaf: Walk::default().from(self, grad)? })
     }
+
+    /// [`Tensor::backward_with`] that gives each leaf's gradient to `ready`, beside the leaf's [`Tensor::leaf_id`], as
+    /// soon as it is whole, while the walk goes on: so that gradients can be sent before backward is over.
+    ///
+    /// The order is that of the walk: parameters used last come first. PyTorch:
+    /// `register_post_accumulate_grad_hook`, on which its `DistributedDataParallel` is built.
+    ///
+    /// ```
+    /// # use rushlight::Tensor;
+    /// let w = Tensor::new([3.0f32])?.requires_grad()?;
+    /// let b = Tensor::new([1.0f32])?.requires_grad()?;
+    /// let mut order = vec![];
+    /// w.square()?.mul(&b)?.backward_each(&Tensor::new([1.0f32])?, |leaf, grad| {
+    ///     order.push((leaf, grad.item::<f32>()?));
+    ///     Ok(())
+    /// })?;
+    /// assert_eq!(order, [(b.leaf_id().unwrap(), 9.0), (w.leaf_id().unwrap(), 6.0)]);
+    /// # Ok::<(), rushlight::Error>(())
+    /// ```
+    /// Errors: as [`Tensor::backward_with`]; what `ready` returns, which ends the walk.
+    pub fn backward_each(&self, grad: &Tensor, mut ready: impl FnMut(u64, Tensor) -> Result<()>) -> Result<()> {
+        let Some(node) = self.node() else { return self.backward_with(grad).map(drop) };
+        let mut walk = Walk { uses: leaf_uses(node), ..Walk::default() };
+        walk.reach("backward", node, grad.clone())?;
+        walk.run_with(&mut ready)
+    }
+}
+
+/// How often the graph below `from` uses each leaf.
+fn leaf_uses(from: &Arc<Node>) -> HashMap<u64, usize> {
+    let (mut uses, mut seen, mut rest) = (HashMap::new(), HashSet::from([from.id]), vec![from]);
+    while let Some(node) = rest.pop() {
+        for input in node.inputs.iter().flatten() {
+            if input.is_leaf() {
+                *uses.entry(input.id).or_default() += 1;
+            } else if seen.insert(input.id) {
+                rest.push(input);
+            }
+        }
+    }
+    uses
 }
 
 /// The gradients of the sum of `outputs` with respect to `inputs`, in their order; `None` where there is no path.
@@ -58,8 +99,8 @@ pub fn grad(outputs: &[&Tensor], inputs: &[&Tensor], create_graph: bool) -> Resu
         let node = output.node().ok_or_else(|| Error::gradient("grad", "an output is not tracked"))?;
         walk.reach("grad", node, output.ones_like()?)?;
     }
-    walk.run()?;
-    Ok(wanted.iter().map(|id| walk.found.get(id).cloned()).collect())
+    let found = walk.run()?;
+    Ok(wanted.iter().map(|id| found.get(id).cloned()).collect())
 }
 
 /// One walk. `pending` holds the sum so far of each reached node's gradient.
@@ -67,11 +108,12 @@ pub fn grad(outputs: &[&Tensor], inputs: &[&Tensor], create_graph: bool) -> Resu
 pub(super) struct Walk {
     queue: BinaryHeap<ByAge>,
     pending: HashMap<u64, Tensor>,
-    found: HashMap<u64, Tensor>,
     /// The only ids to find; `None`: all leaves.
     wanted: Option<HashSet<u64>>,
     /// Nodes older than every wanted one cannot lead to them.
     oldest: u64,
+    /// How many uses of each leaf are still to be passed, where someone waits for its gradient.
+    uses: HashMap<u64, usize>,
     keep: bool,
     create_graph: bool,
 }
@@ -89,8 +131,7 @@ impl Walk {
         if let Some(node) = output.node() {
             self.reach("backward", node, grad.clone())?;
         }
-        self.run()?;
-        Ok(self.found)
+        self.run()
     }
 
     /// Adds `grad` to what has come to `node`.
@@ -145,13 +186,24 @@ impl Walk {
         }
     }
 
-    fn run(&mut self) -> Result<()> {
+    /// The gradients that are wanted, by id.
+    fn run(&mut self) -> Result<HashMap<u64, Tensor>> {
+        let mut found = HashMap::new();
+        self.run_with(&mut |id, grad| {
+            found.insert(id, grad);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Gives each gradient that is wanted to `ready`.
+    fn run_with(&mut self, ready: &mut dyn FnMut(u64, Tensor) -> Result<()>) -> Result<()> {
         set_grad_enabled(self.create_graph, || {
             while let Some(ByAge(node)) = self.queue.pop() {
                 let Some(dy) = self.pending.remove(&node.id) else { continue };
                 let is_wanted = self.wanted.as_ref().map_or(node.is_leaf(), |w| w.contains(&node.id));
                 if is_wanted {
-                    self.found.insert(node.id, dy.clone());
+                    ready(node.id, dy.clone())?;
                 }
                 if let Some(view) = self.view_of(&node) {
                     self.reach_through(&node, &view, &dy)?;
@@ -169,9 +221,28 @@ impl Walk {
                         }
                     }
                 }
+                self.pass(&node, ready)?;
             }
             Ok(())
         })
+    }
+
+    /// `node` is done: a leaf that no other uses has its whole gradient. A leaf is older than all that uses it, so the
+    /// queue alone would give every one at the end.
+    fn pass(&mut self, node: &Node, ready: &mut dyn FnMut(u64, Tensor) -> Result<()>) -> Result<()> {
+        if self.uses.is_empty() {
+            return Ok(());
+        }
+        for input in node.inputs.iter().flatten() {
+            let Some(left) = self.uses.get_mut(&input.id) else { continue };
+            *left -= 1;
+            if *left == 0
+                && let Some(grad) = self.pending.remove(&input.id)
+            {
+                ready(input.id, grad)?;
+            }
+        }
+        Ok(())
     }
 
     fn apply(&self, node: &Arc<Node>, dy: &Tensor) -> Result<super::Grads> {

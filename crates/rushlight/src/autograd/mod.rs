@@ -242,6 +242,11 @@ impl Tensor {
         self.node().is_some_and(|n| n.is_leaf())
     }
 
+    /// What [`Tensor::backward_each`] calls this leaf by; `None` for what is no leaf.
+    pub fn leaf_id(&self) -> Option<u64> {
+        self.node().filter(|n| n.is_leaf()).map(|n| n.id)
+    }
+
     /// The operation that made this tensor, if it is tracked. PyTorch: `grad_fn.name()`.
     pub fn grad_fn(&self) -> Option<&'static str> {
         self.node().filter(|n| !n.is_leaf()).map(|n| n.name)

@@ -7,6 +7,7 @@
 use crate::kernels::parallel::{self, GRAIN};
 use crate::kernels::random::philox;
 use crate::kernels::simd::dispatch;
+use crate::random::Place;
 use crate::{Float, Real};
 
 /// Elements that one block of random bits decides: 32 bits each.
@@ -15,13 +16,22 @@ pub(crate) const PER_BLOCK: usize = 4;
 /// `y = keep(i) · x / (1 − p)`; applied to `dy` at the same place of the stream it gives `dx`.
 ///
 /// What is dropped is 0, even where `x` is infinite or NaN.
-pub(crate) fn apply<T: Float>(x: &[T], p: f64, (seed, offset): (u64, u64), y: &mut [T]) {
+pub(crate) fn apply<T: Float>(x: &[T], p: f64, place: Place, y: &mut [T]) {
     assert_eq!(x.len(), y.len());
+    let Place { seed, block: offset, skip } = place;
     let threshold = (p * 2f64.powi(32)).round();
     if threshold > u32::MAX as f64 {
         return y.fill(T::default());
     }
     let (threshold, scale) = (threshold as u32, T::Compute::of(1.0 / (1.0 - p)));
+    // To the next block's begin one by one; rows of a batch seldom begin within one.
+    let skipped = if skip == 0 { 0 } else { (PER_BLOCK - skip).min(y.len()) };
+    let (begun, y) = y.split_at_mut(skipped);
+    let bits = philox(seed, offset);
+    for ((y, x), bits) in begun.iter_mut().zip(x).zip(&bits[skip % PER_BLOCK..]) {
+        *y = keep(*bits >= threshold, *x, scale);
+    }
+    let (x, offset) = (&x[skipped..], if skip == 0 { offset } else { offset.wrapping_add(1) });
     // GRAIN is a multiple of 4, so pieces start at a block.
     parallel::chunks(y, GRAIN, |start, y| {
         dispatch(
@@ -57,12 +67,17 @@ mod tests {
     use super::*;
     use crate::bf16;
 
-    fn check<T: Float>(n: usize, p: f64, offset: u64) {
+    fn place(seed: u64, block: u64, skip: usize) -> Place {
+        Place { seed, block, skip }
+    }
+
+    fn check<T: Float>(n: usize, p: f64, offset: u64, skip: usize) {
         let x: Vec<T> = (0..n).map(|i| T::from_f64(i as f64 % 97.0 - 48.0)).collect();
         let mut y = vec![T::from_f64(7.0); n];
-        apply(&x, p, (11, offset), &mut y);
+        apply(&x, p, place(11, offset, skip), &mut y);
         for (i, (x, y)) in x.iter().zip(&y).enumerate() {
-            let u = philox(11, offset + i as u64 / 4)[i % 4] as f64 / 2f64.powi(32);
+            let at = skip + i;
+            let u = philox(11, offset + at as u64 / 4)[at % 4] as f64 / 2f64.powi(32);
             let expected = if u >= p { T::from_f64(x.to_f64() * (1.0 / (1.0 - p))) } else { T::from_f64(0.0) };
             // One rounding of the scale before that of the product: at most a unit in the last place apart.
             let error = (y.to_f64() - expected.to_f64()).abs();
@@ -78,10 +93,10 @@ mod tests {
     fn drops_what_the_numbers_say() {
         for n in [0, 1, 3, 4, 5, 100, 2 * GRAIN + 3] {
             for p in [0.0, 0.1, 0.5, 0.9, 1.0] {
-                check::<f32>(n, p, 0);
+                (0..4).for_each(|skip| check::<f32>(n, p, 0, skip));
             }
-            check::<f64>(n, 0.3, 5);
-            check::<bf16>(n, 0.3, u32::MAX as u64 - 1);
+            check::<f64>(n, 0.3, 5, 0);
+            check::<bf16>(n, 0.3, u32::MAX as u64 - 1, 3);
         }
     }
 
@@ -89,7 +104,7 @@ mod tests {
     fn keeps_its_share_and_its_mean() {
         let ones = vec![1.0f32; 200_000];
         let mut y = ones.clone();
-        apply(&ones, 0.2, (1, 0), &mut y);
+        apply(&ones, 0.2, place(1, 0, 0), &mut y);
         let kept = y.iter().filter(|y| **y != 0.0).count() as f64 / y.len() as f64;
         assert!((kept - 0.8).abs() < 0.004, "{kept}");
         assert!((y.iter().map(|y| *y as f64).sum::<f64>() / y.len() as f64 - 1.0).abs() < 0.005);
@@ -99,10 +114,10 @@ mod tests {
     fn the_ends_are_exact() {
         let x = [f32::NAN, f32::INFINITY, -0.0, f32::MAX, 1e-45];
         let mut y = [7.0; 5];
-        apply(&x, 0.0, (1, 0), &mut y);
+        apply(&x, 0.0, place(1, 0, 0), &mut y);
         assert_eq!(x.map(f32::to_bits), y.map(f32::to_bits));
         for p in [1.0, 1.0 - 1e-16] {
-            apply(&x, p, (1, 0), &mut y);
+            apply(&x, p, place(1, 0, 0), &mut y);
             assert_eq!(y, [0.0; 5]);
         }
     }

@@ -169,9 +169,11 @@ impl Plan {
         if let Some(mask) = options.attn_mask.as_ref().filter(|m| m.dtype() != DType::Bool && !m.dtype().is_float()) {
             return Err(Error::dtype(OP, mask.dtype(), "expected a bool or float attn_mask"));
         }
-        let dropout = (p > 0.0).then(|| {
+        let dropout = (p > 0.0).then(|| -> Result<Dropout> {
+            // Each query's weights begin at a block, so a place is one, too.
             let weights = (batch * heads * queries).saturating_mul(keys.next_multiple_of(4));
-            Dropout { p, place: random::with(|g| (g.seed(), g.take(weights, 4))) }
+            let place = random::place(OP, weights, 4)?;
+            Ok(Dropout { p, place: (place.seed, place.block) })
         });
         Ok(Plan {
             sizes: Sizes { batch, heads, kv_heads, queries, keys, dim, value_dim },
@@ -183,7 +185,7 @@ impl Plan {
                 Causal::LowerRight => Some(keys as isize - queries as isize),
             },
             mask: mask.transpose()?,
-            dropout,
+            dropout: dropout.transpose()?,
         })
     }
 
@@ -316,10 +318,10 @@ impl Plan {
 
     /// Dropout of the weights, or of their gradient.
     fn dropped(&self, p: &Tensor) -> Result<Tensor> {
-        let Some(Dropout { p: rate, place }) = self.dropout else { return Ok(p.clone()) };
+        let Some(Dropout { p: rate, place: (seed, block) }) = self.dropout else { return Ok(p.clone()) };
         let keys = self.sizes.keys;
         let behind = (keys.next_multiple_of(4) - keys) as i64;
-        p.pad(&[(0, behind)], 0.0)?.dropped(rate, place)?.narrow(-1, 0, keys)
+        p.pad(&[(0, behind)], 0.0)?.dropped(rate, random::Place { seed, block, skip: 0 })?.narrow(-1, 0, keys)
     }
 
     /// The gradients, made of tensor operations.

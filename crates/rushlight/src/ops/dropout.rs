@@ -27,12 +27,11 @@ impl Tensor {
         if p == 0.0 {
             return Ok(self.clone());
         }
-        let place = random::with(|g| (g.seed(), g.take(self.numel(), dropout::PER_BLOCK)));
-        self.dropped(p, place)
+        self.dropped(p, random::place("dropout", self.numel(), dropout::PER_BLOCK)?)
     }
 
     /// Dropout by the mask at `place` of the random stream: linear, so it is its own gradient.
-    pub(super) fn dropped(&self, p: f64, place: (u64, u64)) -> Result<Tensor> {
+    pub(super) fn dropped(&self, p: f64, place: random::Place) -> Result<Tensor> {
         let x = self.detach().packed()?;
         let y = each_float!("dropout", x.dtype(), T => {
             let x = x.slice::<T>("dropout")?;

@@ -5,11 +5,13 @@ mod algorithm;
 mod clip;
 pub mod flow;
 mod schedule;
+mod shard;
 
 use std::collections::BTreeMap;
 
 pub use algorithm::{Adagrad, Adam, AdamW, Algorithm, RmsProp, Sgd};
 pub use schedule::{Anneal, ReduceOnPlateau, Schedule};
+pub use shard::Shard;
 
 use crate::dtype::each_float;
 use crate::nn::{Kind, Module, Path, StateDict};
@@ -53,6 +55,7 @@ pub struct Optimizer {
     groups: Vec<Group>,
     states: BTreeMap<String, State>,
     allow_missing: bool,
+    shard: Shard,
 }
 
 #[derive(Default)]
@@ -64,7 +67,13 @@ struct State {
 impl Optimizer {
     /// With the same settings for all parameters.
     pub fn new(algorithm: impl Into<Algorithm>) -> Optimizer {
-        Optimizer { algorithm: algorithm.into(), groups: vec![], states: BTreeMap::new(), allow_missing: false }
+        Optimizer {
+            algorithm: algorithm.into(),
+            groups: vec![],
+            states: BTreeMap::new(),
+            allow_missing: false,
+            shard: Shard::default(),
+        }
     }
 
     /// Other settings for the parameters that `group` names; of several groups the first that fits counts.
@@ -76,6 +85,17 @@ impl Optimizer {
     /// Whether [`Optimizer::step`] leaves a tracked parameter without a gradient as it is, instead of refusing.
     pub fn allow_missing(mut self, allow: bool) -> Optimizer {
         self.allow_missing = allow;
+        self
+    }
+
+    /// Has it keep states of, and update, one part of each parameter's elements: the first stage of ZeRO, where as many
+    /// machines each keep a part and give each other what they updated.
+    ///
+    /// Its states are then vectors, one part each; [`Optimizer::load_state_dict`] takes whole ones and keeps its part.
+    /// To be called before the first step. Source: Rajbhandari et al. 2019, "ZeRO". PyTorch:
+    /// `ZeroRedundancyOptimizer`, which gives whole parameters to each.
+    pub fn with_shard(mut self, shard: Shard) -> Optimizer {
+        self.shard = shard;
         self
     }
 
@@ -130,13 +150,21 @@ impl Optimizer {
         let state = self.states.entry(name.to_string()).or_default();
         state.step += 1;
         if state.buffers.is_empty() {
-            state.buffers = algorithm.start().iter().map(|&v| param.full_like(v)).collect::<Result<_>>()?;
+            let start = |&v: &f64| match self.shard.is_whole() {
+                true => param.full_like(v),
+                false => Tensor::full(self.shard.range(param.numel()).len(), v, param.dtype()),
+            };
+            state.buffers = algorithm.start().iter().map(start).collect::<Result<_>>()?;
         }
-        let grad = grad.packed()?;
+        let (grad, part) = (grad.packed()?, self.shard.range(param.numel()));
         each_float!("step", param.dtype(), T => {
             let buffers = state.buffers.iter_mut().map(|b| b.make_mut::<T>("step")).collect::<Result<Vec<_>>>()?;
             let (param, grad) = (param.make_mut::<T>("step")?, grad.slice::<T>("step")?);
-            algorithm.apply(state.step, param, grad, buffers)
+            if param.len() != grad.len() {
+                let message = format!("{name} has {} elements, its gradient {}", param.len(), grad.len());
+                return Err(Error::invalid("step", message));
+            }
+            algorithm.apply(state.step, &mut param[part.clone()], &grad[part], buffers)
         })
     }
 
@@ -163,7 +191,7 @@ impl Optimizer {
             if buffer == "step" {
                 let find = |b: &&str| {
                     let missing = || Error::invalid(op, format!("the optimizer's state lacks {param}.{b}"));
-                    saved.get(&format!("{param}.{b}")).cloned().ok_or_else(missing)
+                    self.shard.of(saved.get(&format!("{param}.{b}")).ok_or_else(missing)?)
                 };
                 let buffers = names.iter().map(find).collect::<Result<_>>()?;
                 states.insert(param.to_string(), State { step: value.item()?, buffers });
