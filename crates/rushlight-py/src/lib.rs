@@ -1,0 +1,27 @@
+//! Rushlight for Python: the Rust half of the package `rushlight`.
+
+mod args;
+mod autograd;
+mod create;
+mod dtype;
+mod error;
+mod exchange;
+mod index;
+mod methods;
+mod ops;
+mod tensor;
+mod views;
+
+use pyo3::prelude::*;
+
+/// The Rust half of the package; `rushlight` has its names.
+#[pymodule]
+fn _rushlight(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<tensor::PyTensor>()?;
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    dtype::register(m)?;
+    create::register(m)?;
+    ops::register(m)?;
+    views::register(m)?;
+    autograd::register(m)
+}
