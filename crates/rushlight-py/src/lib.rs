@@ -6,9 +6,13 @@ mod create;
 mod dtype;
 mod error;
 mod exchange;
+mod functional;
 mod index;
+mod layers;
 mod methods;
+mod models;
 mod ops;
+mod optim;
 mod tensor;
 mod views;
 
@@ -23,5 +27,10 @@ fn _rushlight(m: &Bound<'_, PyModule>) -> PyResult<()> {
     create::register(m)?;
     ops::register(m)?;
     views::register(m)?;
-    autograd::register(m)
+    autograd::register(m)?;
+    functional::register(m)?;
+    exchange::register(m)?;
+    optim::register(m)?;
+    layers::register(m)?;
+    models::register(m)
 }

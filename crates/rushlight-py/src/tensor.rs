@@ -214,6 +214,15 @@ impl PyTensor {
         self.version.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Takes the value out, to be put back: so that nobody else holds its elements.
+    pub fn take(&self) -> PyResult<Tensor> {
+        let mut state = self.state();
+        if state.view.is_some() {
+            refresh(&mut state)?;
+        }
+        Ok(std::mem::replace(&mut state.value, empty()?))
+    }
+
     /// Other values, of any shape, in place of these; a leaf stays one. PyTorch: `x.data = …`.
     pub fn put_data(&self, py: Python<'_>, new: Tensor) -> PyResult<()> {
         let old = self.value()?;
