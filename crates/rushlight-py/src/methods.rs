@@ -240,6 +240,11 @@ impl PyTensor {
         }
     }
 
+    /// This leaf with values of another dtype: what `Module.to` does to a parameter.
+    fn _recast(&self, new: &Bound<'_, PyTensor>) -> PyResult<()> {
+        self.recast(new.get().value()?.detach())
+    }
+
     // ---- autograd ----
 
     /// Whether gradients flow to it.

@@ -214,6 +214,20 @@ impl PyTensor {
         self.version.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Values of any dtype and shape; a leaf becomes another leaf.
+    pub fn recast(&self, new: Tensor) -> PyResult<()> {
+        let tracked = self.value()?.is_tracked();
+        let mut state = self.state();
+        state.view = None;
+        state.leaf = None;
+        state.value = if tracked { new.requires_grad().or_raise()? } else { new };
+        if tracked {
+            state.leaf = Some(Leaf::of(&state.value));
+        }
+        self.version.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Takes the value out, to be put back: so that nobody else holds its elements.
     pub fn take(&self) -> PyResult<Tensor> {
         let mut state = self.state();

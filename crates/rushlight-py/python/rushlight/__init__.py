@@ -30,7 +30,7 @@ from ._tensor import (
     where,
 )
 from .autograd import enable_grad, inference_mode, no_grad, set_grad_enabled
-from . import autograd, functional, linalg, nn, optim, utils
+from . import autograd, functional, linalg, models, nn, optim, utils
 from .serialization import load, save
 from ._threads import set_num_threads
 
