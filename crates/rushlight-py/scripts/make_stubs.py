@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pathlib
+import re
 import sys
 from typing import Any
 
@@ -23,7 +24,7 @@ RETURNS = {
     "grad_fn": "str | None", "backward": "None", "retain_grad": "None", "split": "list[Tensor]", "chunk": "list[Tensor]",
     "unbind": "list[Tensor]", "max": "Any", "min": "Any", "sort": "ValuesIndices", "topk": "ValuesIndices", "_base": "Tensor | None",
     "_recast": "None", "_array": "Any", "_to_bytes": "bytes", "register_hook": "RemovableHandle", "_shares_memory": "bool",
-    "is_grad_enabled": "bool", "_set_grad_mode": "bool | None", "_grad": "list[Any]", "_record": "list[Tensor]",
+    "is_grad_enabled": "bool", "_set_grad_mode": "builtins.bool | None", "_grad": "list[Any]", "_record": "list[Tensor]",
     "manual_seed": "None", "get_num_threads": "int", "set_default_dtype": "None", "get_default_dtype": "dtype",
     "promote_types": "dtype", "_set_num_threads": "None", "_save": "None", "_load": "dict[str, Tensor]",
     "_batch_norm_train": "tuple[Tensor, Tensor, Tensor]", "max_pool1d_with_indices": "tuple[Tensor, Tensor]",
@@ -37,15 +38,17 @@ RETURNS = {
 }
 HEAD = '''"""The Rust half of the package. Written by scripts/make_stubs.py from the built module."""
 
+import builtins
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, final
 
 from ._types import ValuesIndices
 
-Dims = int | Sequence[int] | None
-DType = dtype | str | type | None
-
 '''
+
+
+def default(value: Any) -> str:
+    return repr(value) if isinstance(value, (bool, int, float, str, type(None))) else "..."
 
 
 def parameters(function: Any) -> str:
@@ -67,7 +70,7 @@ def parameters(function: Any) -> str:
         elif p.name not in ("self", "cls"):
             text += ": Any"
             if p.default is not p.empty:
-                text += f" = {'...' if p.default is ... else repr(p.default)}"
+                text += f" = {default(p.default)}"
         out.append(text)
         if positional and p is positional[-1]:
             out.append("/")
@@ -127,7 +130,10 @@ def main() -> None:
         else:
             out.append(f"{name}: {'dtype' if isinstance(value, module.dtype) else 'Any'}")
     target = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent / "python/rushlight/_rushlight.pyi")
-    target.write_text("\n".join(out) + "\n")
+    text = "\n".join(out) + "\n"
+    # Inside the stub `bool`, `int` and `float` are a tensor's methods and the module's dtypes.
+    text = re.sub(r"(?<=-> )(bool|int|float)\b|(?<=tuple\[)(int)\b", lambda m: "builtins." + m.group(0), text)
+    target.write_text(text)
 
 
 if __name__ == "__main__":
