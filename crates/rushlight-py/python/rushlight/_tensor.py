@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterable, Sequence
 from . import _rushlight as _r
 from ._rushlight import Tensor, dtype
 
-Size = tuple
+Size = tuple[builtins.int, ...]
 device = str
 
 
@@ -71,6 +71,7 @@ def bernoulli_(self: Tensor, p: float = 0.5) -> Tensor:
     return self._store("bernoulli_", (_r.rand_like(self, dtype=_r.float32) < p).to(self.dtype))
 
 
+_function: Callable[..., Any]
 for _function in (fill_, zero_, copy_, uniform_, normal_, bernoulli_):
     _alias(_function.__name__, _function)
 

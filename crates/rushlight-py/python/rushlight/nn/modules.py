@@ -13,7 +13,7 @@ from ..autograd import no_grad
 class Parameter(Tensor):
     """A tensor that a module trains: a leaf with the values of ``data``."""
 
-    def __new__(cls, data: Any = None, requires_grad: bool = True) -> Parameter:
+    def __new__(cls, data: Any = None, requires_grad: bool = True) -> Any:
         value = data.detach() if isinstance(data, Tensor) else data
         return super().__new__(cls, value, requires_grad)
 
@@ -58,31 +58,31 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._forward_pre_hooks or self._forward_hooks:  # type: ignore[has-type]
+        if self._forward_pre_hooks or self._forward_hooks:
             return self._hooked(args, kwargs)
         return self.forward(*args, **kwargs)
 
     def _hooked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for hook in list(self._forward_pre_hooks.values()):  # type: ignore[has-type]
+        for hook in list(self._forward_pre_hooks.values()):
             new = hook(self, args)
             if new is not None:
                 args = new if isinstance(new, tuple) else (new,)
         out = self.forward(*args, **kwargs)
-        for hook in list(self._forward_hooks.values()):  # type: ignore[has-type]
+        for hook in list(self._forward_hooks.values()):
             new = hook(self, args, out)
             out = out if new is None else new
         return out
 
     def register_forward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """``hook(module, args, output)`` is called after ``forward``; what it returns takes the output's place."""
-        hooks: dict[int, Any] = self._forward_hooks  # type: ignore[has-type]
+        hooks: dict[int, Any] = self._forward_hooks
         number = max(hooks, default=-1) + 1
         hooks[number] = hook
         return RemovableHandle(hooks, number)
 
     def register_forward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """``hook(module, args)`` is called before ``forward``; what it returns takes the arguments' place."""
-        hooks: dict[int, Any] = self._forward_pre_hooks  # type: ignore[has-type]
+        hooks: dict[int, Any] = self._forward_pre_hooks
         number = max(hooks, default=-1) + 1
         hooks[number] = hook
         return RemovableHandle(hooks, number)
@@ -362,7 +362,7 @@ class ModuleList(Module):
 
     def __getitem__(self, index: Any) -> Any:
         found = list(self._modules.values())[index]
-        return ModuleList(found) if isinstance(index, slice) else found  # type: ignore[arg-type]
+        return ModuleList(found) if isinstance(index, slice) else found
 
 
 class ModuleDict(Module):

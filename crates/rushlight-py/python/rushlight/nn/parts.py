@@ -182,7 +182,7 @@ class TransformerEncoder(Module):
                 is_causal: bool = False) -> Tensor:
         for layer in self.layers:
             src = layer(src, mask, src_key_padding_mask, is_causal)
-        return src if self.norm is None else self.norm(src)  # type: ignore[no-any-return]
+        return src if self.norm is None else self.norm(src)
 
 
 class TransformerDecoder(Module):
@@ -195,4 +195,4 @@ class TransformerDecoder(Module):
     def forward(self, tgt: Tensor, memory: Tensor, **masks: Any) -> Tensor:
         for layer in self.layers:
             tgt = layer(tgt, memory, **masks)
-        return tgt if self.norm is None else self.norm(tgt)  # type: ignore[no-any-return]
+        return tgt if self.norm is None else self.norm(tgt)
