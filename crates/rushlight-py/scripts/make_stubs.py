@@ -43,6 +43,8 @@ import builtins
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, final
 
+from typing_extensions import disjoint_base
+
 from ._types import ValuesIndices
 
 '''
@@ -87,7 +89,7 @@ def function(name: str, value: Any, indent: str = "", owner: str = "") -> list[s
 
 
 def class_(name: str, cls: Any) -> list[str]:
-    out = [f"class {name}:"] if name == "Tensor" else ["@final", f"class {name}:"]
+    out = ["@disjoint_base", f"class {name}:"] if name == "Tensor" else ["@final", f"class {name}:"]
     for key in sorted(vars(cls)):
         value = vars(cls)[key]
         if key in ("__doc__", "__module__", "__weakref__", "__dict__", "__qualname__", "__getstate__"):
@@ -111,7 +113,7 @@ def class_(name: str, cls: Any) -> list[str]:
             out += function(key, value, "    ", name)
         else:
             out.append(f"    {key}: ClassVar[Any]")
-    return out if len(out) > 1 + (name != "Tensor") else out + ["    ..."]
+    return out if len(out) > 2 else out + ["    ..."]
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ import builtins
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, final
 
+from typing_extensions import disjoint_base
+
 from ._types import ValuesIndices
 
 
@@ -24,9 +26,8 @@ class SentenceEncoder:
     def from_pretrained(folder: Any) -> SentenceEncoder: ...
     @property
     def width(self) -> builtins.int: ...
+@disjoint_base
 class Tensor:
-    @property
-    def H(self) -> Any: ...
     @property
     def T(self) -> Tensor: ...
     def __abs__(self, /) -> Tensor: ...

@@ -364,12 +364,11 @@ def __array__(self: Tensor, dtype: Any = None, copy: builtins.bool | None = None
     return array.copy() if copy else array
 
 
-for _name, _function in {
+for _name, _method in {
     "__reduce__": _reduce, "__deepcopy__": _deepcopy, "_repr_html_": _repr_html_, "picture": picture, "numpy": numpy,
     "__array__": __array__,
 }.items():
-    setattr(Tensor, _name, _function)
+    setattr(Tensor, _name, _method)
 # NumPy leaves `array + tensor` to the tensor.
 setattr(Tensor, "__array_priority__", 1000)
 setattr(Tensor, "__array_ufunc__", None)
-setattr(Tensor, "H", property(lambda self: self.t()))
