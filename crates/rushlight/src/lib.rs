@@ -44,8 +44,8 @@ mod storage;
 mod tensor;
 
 pub use autograd::{
-    GradCheck, Gradients, Grads, IntoGrads, checkpoint, grad, gradcheck, gradgradcheck, is_grad_enabled, no_grad,
-    record, record_with_output, set_grad_enabled,
+    GradCheck, Gradients, Grads, HookHandle, IntoGrads, backward, checkpoint, grad, gradcheck, gradgradcheck,
+    is_grad_enabled, no_grad, record, record_with_output, set_grad_enabled,
 };
 pub use dtype::{DType, Element, Float, Real, bf16, f16};
 pub use error::{Error, Result};

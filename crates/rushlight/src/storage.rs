@@ -63,6 +63,8 @@ enum Memory {
     Mapped { _map: memmap2::MmapMut },
     /// A part of a file: read only, of no size class.
     File { _map: Arc<Mapping> },
+    /// Another library's: read only, alive as long as its owner.
+    Foreign { _owner: Box<dyn std::any::Any + Send + Sync> },
 }
 
 /// A zeroed or recycled piece of memory of one size class.
@@ -96,7 +98,7 @@ impl Block {
     }
 
     fn is_file(&self) -> bool {
-        matches!(self.memory, Memory::File { .. })
+        matches!(self.memory, Memory::File { .. } | Memory::Foreign { .. })
     }
 }
 
@@ -322,6 +324,47 @@ impl<T: Element> Buffer<T> {
         let block =
             Block { start: NonNull::new(start.cast_mut())?, class: 0, memory: Memory::File { _map: map.clone() } };
         Some(Buffer { block: (len > 0).then_some(block), len, _element: std::marker::PhantomData })
+    }
+}
+
+impl<T: Element> Buffer<T> {
+    /// `len` elements of another library, or `None` where they cannot be used in place.
+    ///
+    /// # Safety
+    /// As [`crate::Tensor::from_foreign`].
+    unsafe fn foreign(start: *const T, len: usize, owner: Box<dyn std::any::Any + Send + Sync>) -> Option<Buffer<T>> {
+        let start = NonNull::new(start.cast_mut())?;
+        if !start.is_aligned() || T::DTYPE == DType::Bool {
+            return None;
+        }
+        let block = Block { start: start.cast(), class: 0, memory: Memory::Foreign { _owner: owner } };
+        Some(Buffer { block: (len > 0).then_some(block), len, _element: std::marker::PhantomData })
+    }
+}
+
+impl crate::Tensor {
+    /// A tensor over another library's elements in row-major order, without a copy; writing to it copies them first.
+    /// `None` where they cannot be used in place: not aligned, or bools (not every byte is one). Then copy them.
+    ///
+    /// # Safety
+    /// `start` is valid for reads of all elements of `shape`, and they do not change, until `owner` is dropped.
+    pub unsafe fn from_foreign<T: Element>(
+        start: *const T,
+        shape: crate::Shape,
+        owner: Box<dyn std::any::Any + Send + Sync>,
+    ) -> Option<crate::Tensor> {
+        // SAFETY: the caller's promise.
+        let buffer = unsafe { Buffer::foreign(start, shape.numel(), owner) }?;
+        Some(crate::Tensor::from_buffer(buffer, shape))
+    }
+
+    /// Where its first element lies. Valid while this tensor, or a clone of it, lives; the elements do not change.
+    pub fn data_ptr(&self) -> *const u8 {
+        let first = if self.numel() == 0 { 0 } else { self.layout().offset() };
+        crate::dtype::each_dtype!(self.dtype(), T => {
+            // `raw` fails for another dtype only.
+            self.raw::<T>("data_ptr").map_or(std::ptr::null(), |all| all[first.min(all.len())..].as_ptr().cast())
+        })
     }
 }
 

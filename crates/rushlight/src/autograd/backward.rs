@@ -25,11 +25,7 @@ impl Tensor {
 
     /// [`Tensor::backward`] of `Σ self · grad`, for an output of any shape. PyTorch: `y.backward(grad)`.
     pub fn backward_with(&self, grad: &Tensor) -> Result<Gradients> {
-        if !self.is_tracked() {
-            let message = "the tensor is not tracked: no input had requires_grad(), or it was made under no_grad";
-            return Err(Error::gradient("backward", message));
-        }
-        Ok(Gradients { by_leaf: Walk::default().from(self, grad)? })
+        backward(&[(self, grad)], false, false)
     }
 
     /// [`Tensor::backward_with`] that gives each leaf's gradient to `ready`, beside the leaf's [`Tensor::leaf_id`], as
@@ -102,6 +98,22 @@ pub fn grad(outputs: &[&Tensor], inputs: &[&Tensor], create_graph: bool) -> Resu
     let found = walk.run()?;
     Ok(wanted.iter().map(|id| found.get(id).cloned()).collect())
 }
+
+/// The gradients of `Σ output · grad` over all pairs, for every tracked leaf. PyTorch: `torch.autograd.backward`.
+///
+/// `keep` leaves what the operations saved, for another walk over the same graph; with `create_graph` (which keeps too)
+/// the gradients are tracked themselves. Errors: as [`Tensor::backward_with`].
+pub fn backward(pairs: &[(&Tensor, &Tensor)], keep: bool, create_graph: bool) -> Result<Gradients> {
+    let mut walk = Walk { keep: keep || create_graph, create_graph, ..Walk::default() };
+    for (output, grad) in pairs {
+        let node = output.node().ok_or_else(|| Error::gradient("backward", UNTRACKED))?;
+        walk.reach("backward", node, (*grad).clone())?;
+    }
+    walk.run()?;
+    Ok(Gradients { by_leaf: walk.found })
+}
+
+const UNTRACKED: &str = "the tensor is not tracked: no input had requires_grad(), or it was made under no_grad";
 
 /// One walk. `pending` holds the sum so far of each reached node's gradient.
 #[derive(Default)]
@@ -201,6 +213,7 @@ impl Walk {
         set_grad_enabled(self.create_graph, || {
             while let Some(ByAge(node)) = self.queue.pop() {
                 let Some(dy) = self.pending.remove(&node.id) else { continue };
+                let dy = node.hooked(dy)?;
                 let is_wanted = self.wanted.as_ref().map_or(node.is_leaf(), |w| w.contains(&node.id));
                 if is_wanted {
                     ready(node.id, dy.clone())?;

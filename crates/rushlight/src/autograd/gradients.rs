@@ -45,6 +45,11 @@ impl Gradients {
         self.by_leaf.remove(&leaf.node()?.id)
     }
 
+    /// Every gradient with the [`Tensor::graph_id`] of its leaf.
+    pub fn into_ids(self) -> impl Iterator<Item = (u64, Tensor)> {
+        self.by_leaf.into_iter()
+    }
+
     /// How many leaves have a gradient.
     pub fn len(&self) -> usize {
         self.by_leaf.len()

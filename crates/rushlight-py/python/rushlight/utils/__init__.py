@@ -1,0 +1,5 @@
+"""Data."""
+
+from . import data
+
+__all__ = ["data"]
