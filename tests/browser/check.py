@@ -44,7 +44,7 @@ try:
         expect(page.locator("#step")).to_have_text("1")
         page.locator("#start").focus()
         page.keyboard.press("Enter")
-        page.wait_for_function("parseFloat(document.querySelector('#accuracy').textContent) >= 95", timeout=60000)
+        expect(page.locator("#accuracy")).to_have_text(re.compile(r"^(9[5-9]|100)\."), timeout=60000)
         frames = page.evaluate("""() => new Promise((done) => { const id = sessionStorage.getItem('rushlight-training');
             const s = new EventSource(`/api/train/${id}/events`); let n = 0; s.onmessage = () => n++;
             setTimeout(() => { s.close(); done(n / 2); }, 2000); })""")

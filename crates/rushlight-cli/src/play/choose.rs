@@ -15,9 +15,8 @@ pub struct Ask {
 #[derive(Serialize)]
 pub struct Answer {
     max: f64,
-    /// Of `max`, which sends it to the first maximum, and of `amax`, which shares it among equals.
+    /// Of `max`: all of it goes to the first maximum.
     max_gradient: Vec<f64>,
-    amax_gradient: Vec<f64>,
     argmax: i64,
     one_hot: Vec<f64>,
     /// Of the argmax, by any input: a step that is flat.
@@ -79,7 +78,6 @@ pub fn answer(ask: Ask) -> Outcome<Answer> {
     Ok(Answer {
         max: max.item()?,
         max_gradient: gradient(&max, &x)?,
-        amax_gradient: gradient(&x.amax(0)?, &x)?,
         argmax: at,
         one_hot: one_hot.to_vec()?,
         one_hot_gradient: gradient(&one_hot, &x)?,

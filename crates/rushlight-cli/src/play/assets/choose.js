@@ -21,8 +21,8 @@ function draw(root, a) {
   const row = (name, values, digits = 3) => el("tr", { "data-row": name }, el("th", { scope: "row" }, name), values.map((v) => el("td", {}, show(v, digits))));
   const table = el("table", {}, el("tr", {}, el("th", {}, "input"), state.values.map((_, i) => el("th", { scope: "col" }, String(i)))),
     row("x", state.values, 2), row("argmax, one-hot", a.one_hot, 0), row("its gradient", a.one_hot_gradient, 0), row("softmax(x/T)", a.softmax),
-    row(`gradient of softmax ${a.argmax}`, a.softmax_gradient), row("gradient of max", a.max_gradient), row("gradient of amax", a.amax_gradient));
-  const ties = a.ties.length ? el("p", { class: "warn", id: "ties" }, `Inputs ${a.ties.join(" and ")} tie: max sends its gradient to the first of them, amax shares it, softmax weighs them alike.`) : null;
+    row(`gradient of softmax ${a.argmax}`, a.softmax_gradient), row("gradient of max", a.max_gradient));
+  const ties = a.ties.length ? el("p", { class: "warn", id: "ties" }, `Inputs ${a.ties.join(" and ")} tie: max sends its gradient to the first of them, softmax weighs them alike.`) : null;
   const curves = a.curves.pairs.map((p) => el("div", { class: "card" }, el("h3", {}, `${p.names[0]} is ${p.names[1]}`),
     plot(a.curves.x, [{ name: p.names[0], y: p.values[0], color: "var(--blue)", wide: 5 }, { name: p.names[1], y: p.values[1], color: "var(--orange)" }, { name: "gradient", y: p.gradients[0], color: "var(--faded)", dash: "5 3" }],
       { label: `${p.names.join(" and ")} from -4 to 4`, mark: state.values[0] }),
