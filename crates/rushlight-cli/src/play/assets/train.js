@@ -24,7 +24,11 @@ export default { id: "train", name: "Train", open(root) {
     source = new EventSource(`/api/train/${id()}/events`);
     source.onmessage = (e) => { if (!e.data) return; frame = JSON.parse(e.data); if (!waiting) { waiting = true; requestAnimationFrame(() => { waiting = false; draw(); }); } };
     // A training that the server no longer has is begun anew; one that broke off is gone on with by the browser.
-    source.onerror = async () => { if (source.readyState === EventSource.CLOSED) { sessionStorage.removeItem(key); await begin(); } };
+    source.onerror = async () => {
+      if (source.readyState !== EventSource.CLOSED) return;
+      const answer = await fetch(`/api/train/${id()}`).catch(() => null); // a page that is being left fails here
+      if (answer?.status === 404) await begin();
+    };
   }
   const set = (name, value) => { config[name] = value; begin(); };
   function build() {
