@@ -68,12 +68,12 @@ pub fn answer(ask: Ask) -> Outcome<Answer> {
     if !(0.01..=100.0).contains(&t) {
         return Err(format!("temperature {t}: expected 0.01 to 100").into());
     }
-    let x = Tensor::from_slice(&ask.values, ask.values.len())?.requires_grad()?;
+    let x = Tensor::from_vec(ask.values.clone(), ask.values.len())?.requires_grad()?;
     let (max, at) = x.max(0)?;
     let at = at.item::<i64>()?;
     let one_hot = x.argmax_one_hot(0)?.to_dtype(DType::F64)?;
     let softmax = x.div(t)?.softmax(0)?;
-    let equal = x.detach().eq(&max.detach())?.to_f64_vec()?;
+    let equal = x.detach().eq(max.detach())?.to_f64_vec()?;
     let ties: Vec<usize> = (0..equal.len()).filter(|&i| equal[i] != 0.0).collect();
     Ok(Answer {
         max: max.item()?,

@@ -50,7 +50,7 @@ export const number = (name, value, min, max, change, step = 1) => {
   return el("label", {}, name, input);
 };
 export const choice = (name, options, value, change) =>
-  el("label", {}, name, el("select", { onchange: change }, options.map((o) => el("option", { value: o[0] ?? o, selected: (o[0] ?? o) === value }, o[1] ?? o))));
+  el("label", {}, name, el("select", { onchange: change }, options.map((o) => (Array.isArray(o) ? o : [o, o])).map(([v, text]) => el("option", { value: v, selected: v === value }, text))));
 
 export function head(title, words, formula, chapter, sources) {
   return [el("h2", {}, title), el("p", {}, words), el("div", { class: "formula" }, formula),
