@@ -21,6 +21,7 @@ mod inspect;
 mod language;
 #[allow(dead_code)] // each command draws some of them
 mod picture;
+mod play;
 mod predict;
 mod run;
 mod sentiment;
@@ -66,6 +67,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Write the tensors of a file in another format
     Convert(convert::Args),
+    /// Serve a page on this machine where the ideas can be touched, live
+    Play(play::Args),
     /// Say what an operation is, with its gradient and an example
     Explain(explain::Args),
 }
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Command::Embed(args) => embed::main(&args),
         Command::Inspect(args) => inspect::main(&args),
         Command::Convert(args) => convert::main(&args),
+        Command::Play(args) => play::main(&args),
         Command::Explain(args) => explain::main(&args),
     };
     match result {

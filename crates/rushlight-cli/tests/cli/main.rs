@@ -6,6 +6,7 @@ mod explain;
 mod formats;
 mod helpers;
 mod images;
+mod play;
 mod points;
 mod pretrained;
 #[cfg(unix)]

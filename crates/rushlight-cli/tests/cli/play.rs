@@ -1,0 +1,147 @@
+//! The playground's server: its numbers, whom it refuses, and that nobody can hold it up.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::helpers::command;
+
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    fn start() -> Server {
+        let mut child = command(Path::new("."), "play --port 0").stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let port = line.split(':').nth(2).and_then(|p| p.split('/').next()).unwrap().parse().unwrap();
+        Server { child, port }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream
+    }
+
+    /// The status and the body of an answer to raw bytes.
+    fn raw(&self, request: &str) -> (u16, String) {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+        (status, answer.split_once("\r\n\r\n").map_or(String::new(), |p| p.1.to_string()))
+    }
+
+    fn get(&self, path: &str, more: &str) -> (u16, String) {
+        let port = self.port;
+        self.raw(&format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n{more}\r\n"))
+    }
+
+    fn post(&self, path: &str, body: &str) -> (u16, String) {
+        let (port, n) = (self.port, body.len());
+        let head = format!("POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n");
+        self.raw(&format!("{head}Content-Type: application/json\r\nContent-Length: {n}\r\n\r\n{body}"))
+    }
+
+    fn ask(&self, path: &str, body: Value) -> Value {
+        let (status, text) = self.post(path, &body.to_string());
+        assert!((200..300).contains(&status), "{status}: {text}");
+        if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() }
+    }
+}
+
+fn xor() -> Value {
+    json!({"set": "xor", "count": 200, "hidden": [16, 16], "activation": "relu", "kind": "plain", "experts": 3,
+           "optimizer": "adamw", "lr": 0.02, "seed": 0})
+}
+
+#[test]
+fn exhibits_say_what_the_library_computes() {
+    let server = Server::start();
+    let rows = json!([[1, 5, 2], [4, 4, 1], [0, 3, 8]]);
+    let fold = |output| json!({"rows": rows, "kernel": 2, "stride": 1, "padding": 0, "dilation": 1, "output": output});
+    let answer = server.ask("/api/fold", fold(3));
+    assert_eq!(answer["shape"], json!([2, 2, 2, 2]));
+    assert_eq!(answer["strides"], json!([3, 1, 3, 1]));
+    assert_eq!(answer["windows"][3], json!([4, 5, 7, 8]));
+    assert_eq!(answer["pools"][0]["values"], json!([5.0, 5.0, 4.0, 8.0]));
+    assert_eq!(answer["pools"][0]["gradient"], json!([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]));
+    assert_eq!(answer["pools"][1]["values"], json!([3.5, 3.0, 2.75, 4.0]));
+    assert_eq!(server.post("/api/fold", &fold(4).to_string()).0, 422);
+
+    let answer = server.ask("/api/choose", json!({"values": [1.0, 3.0, 3.0], "temperature": 1.0}));
+    assert_eq!(answer["max_gradient"], json!([0.0, 1.0, 0.0]));
+    assert_eq!(answer["ties"], json!([1, 2]));
+    assert!((answer["softmax"][0].as_f64().unwrap() - 1.0 / (1.0 + 2.0 * 2f64.exp())).abs() < 1e-12);
+}
+
+#[test]
+fn training_reaches_its_goal_among_200_clients() {
+    let server = Server::start();
+    let id = server.ask("/api/train", xor())["id"].as_u64().unwrap();
+    let path = format!("/api/train/{id}");
+    // One that says nothing, one that stops in the middle of a body, and one that watches and never reads.
+    let silent = server.connect();
+    let mut half = server.connect();
+    write!(half, "POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: 99\r\n\r\n{{", server.port).unwrap();
+    let mut watcher = server.connect();
+    write!(watcher, "GET {path}/events HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n\r\n", server.port).unwrap();
+    server.ask(&path, json!({"do": "start"}));
+    std::thread::scope(|scope| {
+        let ask = || server.ask("/api/choose", json!({"values": [1.0, 3.0], "temperature": 1.0}));
+        let clients: Vec<_> = (0..200).map(|_| scope.spawn(ask)).collect();
+        clients.into_iter().for_each(|c| assert_eq!(c.join().unwrap()["max"], 3.0));
+    });
+    let begin = Instant::now();
+    loop {
+        let state: Value = serde_json::from_str(&server.get(&path, "").1).unwrap();
+        if state["accuracy"].as_f64().unwrap() >= 0.95 {
+            break;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "{state}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    drop((silent, half, watcher));
+}
+
+#[test]
+fn what_is_not_ours_or_no_request_is_refused_with_a_status() {
+    let server = Server::start();
+    let port = server.port;
+    assert_eq!(server.get("/", "").0, 200);
+    assert_eq!(server.get("/", &format!("Origin: http://127.0.0.1:{port}\r\n")).0, 200);
+    assert_eq!(server.get("/", "Origin: http://example.org\r\n").0, 403);
+    assert_eq!(server.get("/", "Origin: null\r\n").0, 403);
+    assert_eq!(server.raw("GET / HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n").0, 403);
+    assert_eq!(server.raw("GET / HTTP/1.0\r\n\r\n").0, 403);
+    for path in ["/../Cargo.toml", "/assets/..%2f..%2fCargo.toml", "/source/../../Cargo.toml", "/guide/%2e%2e/x", "/x"]
+    {
+        assert_eq!(server.get(path, "").0, 404, "{path}");
+    }
+    for (body, status) in [("{", 400), ("{}", 422), ("[1e999]", 400)] {
+        assert_eq!(server.post("/api/choose", body).0, status, "{body}");
+    }
+    assert_eq!(server.post("/api/choose", &" ".repeat(70_000)).0, 413);
+    let mut huge = xor();
+    huge["hidden"] = json!([1_000_000_000]);
+    let (status, text) = server.post("/api/train", &huge.to_string());
+    assert!(status == 422 && text.contains("width 1000000000: expected 1 to 64"), "{status} {text}");
+    let (status, text) = server.get("/api/train/999", "");
+    assert!(status == 404 && text.contains("no training 999"), "{status} {text}");
+    assert_eq!(server.post("/api/train/999", r#"{"do":"start"}"#).0, 404);
+}
