@@ -42,7 +42,7 @@ impl Team {
         let team = Team { shared: shared.clone() };
         for i in 0..size {
             let shared = shared.clone();
-            std::thread::Builder::new().name(format!("rushlight-{i}")).spawn(move || shared.serve())?;
+            std::thread::Builder::new().name(format!("rushlight-{i}")).spawn(move || shared.serve(i + 1))?;
         }
         Ok(team)
     }
@@ -72,8 +72,8 @@ impl Shared {
         self.board.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// The life of a thread.
-    fn serve(&self) {
+    /// The life of thread number `who`.
+    fn serve(&self, who: usize) {
         let mut seen = 0;
         loop {
             self.lock().looking += 1;
@@ -92,7 +92,7 @@ impl Shared {
             let job = board.job.clone();
             drop(board);
             if let Some(job) = job {
-                job.help();
+                job.help(who);
             }
         }
     }
