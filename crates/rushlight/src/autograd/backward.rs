@@ -109,8 +109,7 @@ pub fn backward(pairs: &[(&Tensor, &Tensor)], keep: bool, create_graph: bool) ->
         let node = output.node().ok_or_else(|| Error::gradient("backward", UNTRACKED))?;
         walk.reach("backward", node, (*grad).clone())?;
     }
-    walk.run()?;
-    Ok(Gradients { by_leaf: walk.found })
+    Ok(Gradients { by_leaf: walk.run()? })
 }
 
 const UNTRACKED: &str = "the tensor is not tracked: no input had requires_grad(), or it was made under no_grad";
@@ -252,7 +251,7 @@ impl Walk {
             if *left == 0
                 && let Some(grad) = self.pending.remove(&input.id)
             {
-                ready(input.id, grad)?;
+                ready(input.id, input.hooked(grad)?)?;
             }
         }
         Ok(())
