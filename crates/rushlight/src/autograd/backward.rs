@@ -1,7 +1,9 @@
 //! The walk back: from outputs to leaves, newest node first.
 
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::BinaryHeap;
 use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::gradients::add_into;
 use super::{Gradients, Node, ViewFn, node::Rule, set_grad_enabled};
@@ -56,8 +58,8 @@ impl Tensor {
 }
 
 /// How often the graph below `from` uses each leaf.
-fn leaf_uses(from: &Arc<Node>) -> HashMap<u64, usize> {
-    let (mut uses, mut seen, mut rest) = (HashMap::new(), HashSet::from([from.id]), vec![from]);
+fn leaf_uses(from: &Arc<Node>) -> FxHashMap<u64, usize> {
+    let (mut uses, mut seen, mut rest) = (FxHashMap::default(), FxHashSet::from_iter([from.id]), vec![from]);
     while let Some(node) = rest.pop() {
         for input in node.inputs.iter().flatten() {
             if input.is_leaf() {
@@ -118,13 +120,13 @@ const UNTRACKED: &str = "the tensor is not tracked: no input had requires_grad()
 #[derive(Default)]
 pub(super) struct Walk {
     queue: BinaryHeap<ByAge>,
-    pending: HashMap<u64, Tensor>,
+    pending: FxHashMap<u64, Tensor>,
     /// The only ids to find; `None`: all leaves.
-    wanted: Option<HashSet<u64>>,
+    wanted: Option<FxHashSet<u64>>,
     /// Nodes older than every wanted one cannot lead to them.
     oldest: u64,
     /// How many uses of each leaf are still to be passed, where someone waits for its gradient.
-    uses: HashMap<u64, usize>,
+    uses: FxHashMap<u64, usize>,
     keep: bool,
     create_graph: bool,
 }
@@ -132,13 +134,13 @@ pub(super) struct Walk {
 impl Walk {
     /// A walk that finds these ids only.
     pub fn to(wanted: impl Iterator<Item = u64>) -> Walk {
-        let wanted: HashSet<u64> = wanted.collect();
+        let wanted: FxHashSet<u64> = wanted.collect();
         let oldest = wanted.iter().copied().min().unwrap_or(u64::MAX);
         Walk { oldest, wanted: Some(wanted), ..Walk::default() }
     }
 
     /// The gradients of `Σ output · grad`, by id.
-    pub fn from(mut self, output: &Tensor, grad: &Tensor) -> Result<HashMap<u64, Tensor>> {
+    pub fn from(mut self, output: &Tensor, grad: &Tensor) -> Result<FxHashMap<u64, Tensor>> {
         if let Some(node) = output.node() {
             self.reach("backward", node, grad.clone())?;
         }
@@ -198,8 +200,8 @@ impl Walk {
     }
 
     /// The gradients that are wanted, by id.
-    fn run(&mut self) -> Result<HashMap<u64, Tensor>> {
-        let mut found = HashMap::new();
+    fn run(&mut self) -> Result<FxHashMap<u64, Tensor>> {
+        let mut found = FxHashMap::default();
         self.run_with(&mut |id, grad| {
             found.insert(id, grad);
             Ok(())

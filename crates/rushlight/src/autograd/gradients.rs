@@ -1,6 +1,6 @@
 //! Gradients as a value: what a backward walk returns.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use crate::{Error, Result, Tensor, no_grad};
 
@@ -15,7 +15,7 @@ use crate::{Error, Result, Tensor, no_grad};
 /// ```
 #[derive(Default, Clone)]
 pub struct Gradients {
-    pub(super) by_leaf: HashMap<u64, Tensor>,
+    pub(super) by_leaf: FxHashMap<u64, Tensor>,
 }
 
 impl Gradients {

@@ -14,7 +14,7 @@ use super::tile::{self, Operands, Tiled};
 use crate::Result;
 use crate::dtype::Float;
 use crate::kernels::parallel::{self, Shared};
-use crate::kernels::simd::lanes;
+use crate::kernels::simd::{dispatch, lanes};
 use crate::kernels::turn::{Grid, turn};
 use crate::storage::Buffer;
 
@@ -22,6 +22,9 @@ use crate::storage::Buffer;
 const POSITIONS: usize = limit(48, 8);
 /// Sums along rows that are held at a time.
 const SUMS: usize = limit(1 << 12, 1 << 7);
+/// Elements of a slab that stay in the nearest cache, beside the sums; and the channels that are then made together.
+const NEAR: usize = limit(1 << 12, 1 << 6);
+const FEW: usize = 6;
 
 impl Pass<'_> {
     /// Computes `dst` `[batch, groups · made, to]` from `src` `[batch, groups · summed, from]`.
@@ -48,10 +51,24 @@ impl Pass<'_> {
 }
 
 /// Writes sums to every `step`-th element.
+#[inline(always)]
 fn write<T: Float>(out: &mut [T], step: usize, sums: &[T::Compute], bias: T::Compute) {
-    match step {
-        1 => out.iter_mut().zip(sums).for_each(|(out, &sum)| *out = T::down(sum + bias)),
-        _ => out.iter_mut().step_by(step).zip(sums).for_each(|(out, &sum)| *out = T::down(sum + bias)),
+    const LANES: usize = 16;
+    if step > 1 || out.len() < LANES {
+        return out.iter_mut().step_by(step).zip(sums).for_each(|(out, &sum)| *out = T::down(sum + bias));
+    }
+    let put = |out: &mut [T; LANES], sums: &[T::Compute; LANES]| {
+        for i in 0..LANES {
+            out[i] = T::down(sums[i] + bias);
+        }
+    };
+    let (pieces, rest) = out.as_chunks_mut::<LANES>();
+    pieces.iter_mut().zip(sums.as_chunks().0).for_each(|(out, sums)| put(out, sums));
+    // Rows are short, so that a rest by single elements would cost most: a whole vector, partly written before.
+    if !rest.is_empty()
+        && let (Some(out), Some(sums)) = (out.last_chunk_mut(), sums.last_chunk())
+    {
+        put(out, sums);
     }
 }
 
@@ -164,17 +181,21 @@ impl<'a, T: Float<Compute: Tiled>> Task<'a, T> {
                 let to = Grid { data: &mut self.turned[..], row: POSITIONS };
                 turn(Grid { data: sums, row }, to, at.len(), panel.channels.len());
                 let (first, last) = (index[0], index[index.len() - 1]);
-                for (c, sums) in panel.channels.clone().zip(self.turned.chunks_exact(POSITIONS)) {
-                    let (start, sums, bias) = (channel(c), &sums[..at.len()], bias(c));
-                    // SAFETY: each channel and position belongs to one class of one piece of one sample.
-                    unsafe {
-                        if last - first == index.len() - 1 {
-                            write(self.out.at(start + first, index.len()), 1, sums, bias);
-                        } else {
-                            index.iter().zip(sums).for_each(|(i, &x)| self.out.at(start + i, 1)[0] = T::down(x + bias));
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for (c, sums) in panel.channels.clone().zip(self.turned.chunks_exact(POSITIONS)) {
+                            let (start, sums, bias) = (channel(c), &sums[..at.len()], bias(c));
+                            // SAFETY: each channel and position belongs to one class of one piece of one sample.
+                            let at = |i: usize, len: usize| unsafe { self.out.at(start + i, len) };
+                            if last - first == index.len() - 1 {
+                                write(at(first, index.len()), 1, sums, bias);
+                            } else {
+                                index.iter().zip(sums).for_each(|(&i, &x)| at(i, 1)[0] = T::down(x + bias));
+                            }
                         }
-                    }
-                }
+                    },
+                );
             }
         }
     }
@@ -192,22 +213,34 @@ impl<'a, T: Float<Compute: Tiled>> Task<'a, T> {
         let segments = row.div_ceil(segment).max(1);
         let scalars = &self.plan.weights[group * made.count * summed.count * shape.taps()..];
         let channels: Vec<usize> = (0..made.count).map(|c| c * made.stride).collect();
-        let at_once = (SUMS / (segment * made.count)).max(1);
-        for first in (0..at.len()).step_by(at_once) {
-            let bases = &at[first..at.len().min(first + at_once)];
-            let sums = &mut self.sums[..bases.len() * made.count * segment];
-            let steps = &self.plan.steps[class];
-            let operands = Operands { vectors: &self.slab, unit: 1, bases, scalars, at: &channels, steps };
-            tile::sums(*width, &operands, sums, false);
-            for (i, sums) in sums.chunks_exact(made.count * segment).enumerate() {
-                let here = (row - (first + i) % segments * segment).min(segment);
-                for (c, sums) in sums.chunks_exact(segment).enumerate() {
-                    let start = channel(c) + index[first + i];
-                    // SAFETY: each channel and position belongs to one class of one piece of one sample; the other
-                    // classes' positions in between are this task's as well.
-                    let out = unsafe { self.out.at(start, (here - 1) * step + 1) };
-                    write(out, *step, &sums[..here], bias(c));
-                }
+        // From a slab in the nearest cache, few channels are made for many rows, which lie in a row in the output too: short
+        // runs all over it would each wait for memory. Else a row's part of the slab is used for all channels.
+        let some = if self.plan.slab <= NEAR { FEW.min(made.count) } else { made.count };
+        let steps = &self.plan.steps[class];
+        for (n, some_channels) in channels.chunks(some).enumerate() {
+            let wide = some_channels.len() * segment;
+            let at_once = (SUMS / wide).max(1);
+            for first in (0..at.len()).step_by(at_once) {
+                let bases = &at[first..at.len().min(first + at_once)];
+                let sums = &mut self.sums[..bases.len() * wide];
+                let operands = Operands { vectors: &self.slab, unit: 1, bases, scalars, at: some_channels, steps };
+                tile::sums(*width, &operands, sums, false);
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for c in 0..some_channels.len() {
+                            let (start, bias) = (channel(n * some + c), bias(n * some + c));
+                            for (i, index) in index[first..first + bases.len()].iter().enumerate() {
+                                let here = (row - (first + i) % segments * segment).min(segment);
+                                let sums = &sums[i * wide + c * segment..][..here];
+                                // SAFETY: each channel and position belongs to one class of one piece of one sample; the
+                                // other classes' positions in between are this task's as well.
+                                let out = unsafe { self.out.at(start + index, (here - 1) * step + 1) };
+                                write(out, *step, sums, bias);
+                            }
+                        }
+                    },
+                );
             }
         }
     }
