@@ -6,6 +6,7 @@
 
 use crate::kernels::parallel::{self, GRAIN};
 use crate::kernels::simd::dispatch;
+use crate::kernels::stream;
 use crate::kernels::strided::{BLOCK, Reader, Scratch, Strided};
 use crate::{Element, Float, Real};
 
@@ -142,6 +143,7 @@ fn blocks1<A: Element, R: Element>(a: Strided<'_, A>, out: &mut [R], f: &(dyn Fn
     let a = Reader::new(a);
     parallel::chunks(out, GRAIN, |start, piece| {
         let mut sa = Scratch::none();
+        // Not streamed: of one operand most functions are slower than memory.
         for (i, out) in piece.chunks_mut(BLOCK).enumerate() {
             let a = a.block(start + i * BLOCK, out.len(), &mut sa);
             f(out, a);
@@ -156,14 +158,14 @@ fn blocks2<A: Element, B: Element, R: Element>(
     out: &mut [R],
     f: &(dyn Fn(&mut [R], &[A], &[B]) + Sync),
 ) {
-    let (a, b) = (Reader::new(a), Reader::new(b));
+    let (a, b, len) = (Reader::new(a), Reader::new(b), out.len());
     parallel::chunks(out, GRAIN, |start, piece| {
         let (mut sa, mut sb) = (Scratch::none(), Scratch::none());
-        for (i, out) in piece.chunks_mut(BLOCK).enumerate() {
-            let (start, n) = (start + i * BLOCK, out.len());
+        stream::blocks(len, piece, |first, out| {
+            let (start, n) = (start + first, out.len());
             let (a, b) = (a.block(start, n, &mut sa), b.block(start, n, &mut sb));
             f(out, a, b);
-        }
+        });
     });
 }
 
@@ -175,14 +177,14 @@ fn blocks3<A: Element, B: Element, C: Element, R: Element>(
     out: &mut [R],
     f: &(dyn Fn(&mut [R], &[A], &[B], &[C]) + Sync),
 ) {
-    let (a, b, c) = (Reader::new(a), Reader::new(b), Reader::new(c));
+    let (a, b, c, len) = (Reader::new(a), Reader::new(b), Reader::new(c), out.len());
     parallel::chunks(out, GRAIN, |start, piece| {
         let (mut sa, mut sb, mut sc) = (Scratch::none(), Scratch::none(), Scratch::none());
-        for (i, out) in piece.chunks_mut(BLOCK).enumerate() {
-            let (start, n) = (start + i * BLOCK, out.len());
+        stream::blocks(len, piece, |first, out| {
+            let (start, n) = (start + first, out.len());
             let (a, b, c) = (a.block(start, n, &mut sa), b.block(start, n, &mut sb), c.block(start, n, &mut sc));
             f(out, a, b, c);
-        }
+        });
     });
 }
 

@@ -25,5 +25,6 @@ pub(crate) mod scan;
 pub mod simd;
 pub(crate) mod softmax;
 pub(crate) mod sort;
+pub(crate) mod stream;
 pub(crate) mod strided;
 mod turn;

@@ -16,6 +16,7 @@ use crate::kernels::lanes;
 use crate::kernels::math::Functions;
 use crate::kernels::parallel::{self, GRAIN};
 use crate::kernels::simd::dispatch;
+use crate::kernels::stream;
 use crate::{Float, Real};
 
 /// Mean (0 for RMS norm) and `1 / √(size + ε)` of a row.
@@ -160,28 +161,33 @@ fn backward<T: Float, const CENTRE: bool>(
     let ones = weight.is_none().then(|| vec![T::from_f64(1.0); n]);
     let weight = weight.or(ones.as_deref()).unwrap_or_default();
     parallel::chunks2((dx, rows * n), (&mut parts, 2 * n), |task, dx, parts| {
-        let range = task * rows * n..task * rows * n + dx.len();
-        let (dy, x, stats) = (&dy[range.clone()], &x[range], &stats[task * rows..]);
+        let (first, stats) = (task * rows * n, &stats[task * rows..]);
         let (dweight, dbias) = parts.split_at_mut(n);
         dispatch(
             #[inline(always)]
             || {
-                let inputs = dy.chunks_exact(n).zip(x.chunks_exact(n)).zip(stats);
-                for (((dy, x), &[mean, rstd]), dx) in inputs.zip(dx.chunks_exact_mut(n)) {
-                    let sums = lanes::sums3(
-                        dy,
-                        x,
-                        weight,
-                        #[inline(always)]
-                        |dy, x, w| {
-                            let g = dy.up() * w.up();
-                            [g, g * ((x.up() - mean) * rstd)]
-                        },
-                    );
-                    let [sum, along] = sums.map(|s| s / count);
-                    let sum = if CENTRE { sum } else { T::Compute::ZERO };
-                    row_backward((dy, x, weight), [mean, rstd], [sum, along], dx, dweight, dbias);
-                }
+                stream::rows(
+                    x.len(),
+                    dx,
+                    n,
+                    #[inline(always)]
+                    |at, dx| {
+                        let (dy, x, [mean, rstd]) = (&dy[first + at..][..n], &x[first + at..][..n], stats[at / n]);
+                        let sums = lanes::sums3(
+                            dy,
+                            x,
+                            weight,
+                            #[inline(always)]
+                            |dy, x, w| {
+                                let g = dy.up() * w.up();
+                                [g, g * ((x.up() - mean) * rstd)]
+                            },
+                        );
+                        let [sum, along] = sums.map(|s| s / count);
+                        let sum = if CENTRE { sum } else { T::Compute::ZERO };
+                        row_backward((dy, x, weight), [mean, rstd], [sum, along], dx, dweight, dbias);
+                    },
+                )
             },
         );
     });

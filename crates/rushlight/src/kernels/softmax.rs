@@ -11,6 +11,7 @@ use crate::kernels::lanes;
 use crate::kernels::math::Functions;
 use crate::kernels::parallel::{self, GRAIN, Shared};
 use crate::kernels::simd::dispatch;
+use crate::kernels::stream;
 use crate::{Float, Real};
 
 /// `y = softmax(x)`
@@ -243,10 +244,13 @@ fn each_row2<T: Float>(x: &[T], y: &[T], first: usize, out: &mut [T], n: usize, 
     dispatch(
         #[inline(always)]
         || {
-            let inputs = x[first..].chunks_exact(n).zip(y[first..].chunks_exact(n));
-            for ((x, y), out) in inputs.zip(out.chunks_exact_mut(n)) {
-                f(x, y, out);
-            }
+            stream::rows(
+                x.len(),
+                out,
+                n,
+                #[inline(always)]
+                |at, out| f(&x[first + at..][..n], &y[first + at..][..n], out),
+            )
         },
     );
 }

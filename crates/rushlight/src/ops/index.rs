@@ -4,7 +4,7 @@
 
 use crate::autograd::{no_gradient, record};
 use crate::dtype::{each_dtype, each_float};
-use crate::kernels::index;
+use crate::kernels::{index, stream};
 use crate::ops::binary::when_tracked;
 use crate::ops::reduce::cut;
 use crate::tensor::Dim;
@@ -61,7 +61,7 @@ impl Tensor {
         let out = each_float!(op, self.dtype(), T => {
             let (dy, index) = (dy.slice::<T>(op)?, index.slice::<i64>(op)?);
             Tensor::build(op, shape, |out: &mut [T]| {
-                out.fill(T::default());
+                stream::fill(out, T::default());
                 index::add_rows(out, (n, inner), index, dy);
             })?
         });

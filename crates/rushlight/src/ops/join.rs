@@ -2,7 +2,7 @@
 
 use crate::autograd::{no_gradient, record};
 use crate::dtype::each_dtype;
-use crate::kernels::strided;
+use crate::kernels::{stream, strided};
 use crate::ops::reduce::cut;
 use crate::tensor::{Dim, IntoShape};
 use crate::{Error, Layout, Result, Shape, Tensor};
@@ -177,7 +177,7 @@ impl Tensor {
         let out = each_dtype!(x.dtype(), T => {
             let data = data.slice::<T>(op)?;
             Tensor::build(op, shape, |out: &mut [T]| {
-                out.fill(crate::Element::from_f64(value));
+                stream::fill(out, crate::Element::from_f64(value));
                 strided::write_at(out, &to, data);
             })?
         });

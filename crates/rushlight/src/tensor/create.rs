@@ -1,6 +1,7 @@
 //! Making tensors: from Rust values, filled, counted up, and random.
 
 use crate::dtype::each_dtype;
+use crate::kernels::stream;
 use crate::storage::Buffer;
 use crate::tensor::IntoShape;
 use crate::{DType, Element, Error, Result, Shape, Tensor, random};
@@ -99,7 +100,7 @@ impl Tensor {
     pub fn full(shape: impl IntoShape, value: f64, dtype: DType) -> Result<Tensor> {
         let shape = shape.shape("full")?;
         each_dtype!(dtype, T => {
-            Tensor::build("full", shape, |out: &mut [T]| out.fill(T::from_f64(value)))
+            Tensor::build("full", shape, |out: &mut [T]| stream::fill(out, T::from_f64(value)))
         })
     }
 

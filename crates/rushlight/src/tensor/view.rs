@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::autograd::{ViewFn, record, record_view, tracks};
 use crate::dtype::{each_dtype, each_float};
-use crate::kernels::strided;
+use crate::kernels::{stream, strided};
 use crate::shape::Window;
 use crate::tensor::{Dim, Dims, IntoShape};
 use crate::{Error, Layout, Result, Shape, Tensor};
@@ -31,7 +31,7 @@ impl Tensor {
         let out = each_float!("embed", self.dtype(), T => {
             let dy = dy.slice::<T>("embed")?;
             Tensor::build("embed", shape.clone(), |out: &mut [T]| {
-                out.fill(T::default());
+                stream::fill(out, T::default());
                 if to.may_overlap() { strided::add_at(out, &to, dy) } else { strided::write_at(out, &to, dy) }
             })?
         });
