@@ -42,6 +42,15 @@ fn each_gradient_is_given_once_and_as_soon_as_it_is_whole() -> Result<()> {
     for ((_, grad), leaf) in given.iter().zip([&last, &second, &first]) {
         assert_eq!(values(grad), values(expected.get(leaf).unwrap()));
     }
+    // Hooks change what is given.
+    let hook = first.register_hook(|grad| Ok(Some(grad.mul(10.0)?)))?;
+    let mut hooked = None;
+    loss()?.backward_each(&Tensor::ones((), DType::F64)?, |id, grad| {
+        hooked = hooked.take().or((Some(id) == first.leaf_id()).then_some(grad));
+        Ok(())
+    })?;
+    assert_eq!(values(&hooked.unwrap()), values(&expected.get(&first).unwrap().mul(10.0)?));
+    hook.remove();
     // A leaf itself, and what refuses.
     first.sum(..)?.backward_each(&Tensor::ones((), DType::F64)?, |_, _| Ok(()))?;
     first.backward_each(&Tensor::ones(2, DType::F64)?, |id, _| {
