@@ -126,12 +126,12 @@ pub(crate) fn backward<T: Float>(logits: &[T], of: Targets<T>, lse: &[f64], scal
                     match of.weight {
                         Some(w) => {
                             for ((dx, x), w) in dx.iter_mut().zip(x).zip(w) {
-                                *dx = T::down((x.up() - high - low).exp() * by - smooth * w.up());
+                                *dx = T::down((x.up() - high - low).exp_below() * by - smooth * w.up());
                             }
                         }
                         None => {
                             for (dx, x) in dx.iter_mut().zip(x) {
-                                *dx = T::down((x.up() - high - low).exp() * by - smooth);
+                                *dx = T::down((x.up() - high - low).exp_below() * by - smooth);
                             }
                         }
                     }

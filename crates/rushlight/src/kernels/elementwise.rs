@@ -158,7 +158,9 @@ fn blocks2<A: Element, B: Element, R: Element>(
     out: &mut [R],
     f: &(dyn Fn(&mut [R], &[A], &[B]) + Sync),
 ) {
-    let (a, b, len) = (Reader::new(a), Reader::new(b), out.len());
+    let (a, b) = (Reader::new(a), Reader::new(b));
+    // Streamed if both are read from memory; else the function or the gathering takes longer than memory does.
+    let len = if a.is_contiguous() && b.is_contiguous() { out.len() } else { 0 };
     parallel::chunks(out, GRAIN, |start, piece| {
         let (mut sa, mut sb) = (Scratch::none(), Scratch::none());
         stream::blocks(len, piece, |first, out| {
@@ -177,7 +179,9 @@ fn blocks3<A: Element, B: Element, C: Element, R: Element>(
     out: &mut [R],
     f: &(dyn Fn(&mut [R], &[A], &[B], &[C]) + Sync),
 ) {
-    let (a, b, c, len) = (Reader::new(a), Reader::new(b), Reader::new(c), out.len());
+    let (a, b, c) = (Reader::new(a), Reader::new(b), Reader::new(c));
+    let whole = [a.is_contiguous(), b.is_contiguous(), c.is_contiguous()].into_iter().filter(|whole| *whole).count();
+    let len = if whole >= 2 { out.len() } else { 0 };
     parallel::chunks(out, GRAIN, |start, piece| {
         let (mut sa, mut sb, mut sc) = (Scratch::none(), Scratch::none(), Scratch::none());
         stream::blocks(len, piece, |first, out| {

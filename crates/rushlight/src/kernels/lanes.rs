@@ -1,6 +1,10 @@
 //! Sums and maxima of a row in several lanes: as many chains of additions as vector units can hold, and so a smaller
 //! rounding error too. Always the same order for a given length.
+//!
+//! The loops are functions of their own, called once a row: inside of a larger loop the compiler kept the lanes in
+//! memory, where each addition waits for the store of the one before (softmax took 590 ns a row of 1024, for 390).
 
+use crate::kernels::simd::dispatch;
 use crate::{Float, Real};
 
 /// Four AVX-512 registers of f32, enough to hide the latency of an addition.
@@ -45,32 +49,9 @@ pub(crate) fn sums3<T: Copy, U: Copy, V: Copy, C: Real, const N: usize>(
     f: impl Fn(T, U, V) -> [C; N],
 ) -> [C; N] {
     assert!(x.len() == y.len() && x.len() == z.len());
-    let mut lanes = [[C::ZERO; LANES]; N];
-    let (xs, x_rest) = x.as_chunks::<LANES>();
-    let (ys, y_rest) = y.as_chunks::<LANES>();
-    let (zs, z_rest) = z.as_chunks::<LANES>();
-    for ((x, y), z) in xs.iter().zip(ys).zip(zs) {
-        for i in 0..LANES {
-            let values = f(x[i], y[i], z[i]);
-            for k in 0..N {
-                lanes[k][i] += values[k];
-            }
-        }
-    }
-    let mut totals = [C::ZERO; N];
-    if !xs.is_empty() {
-        for (total, mut lanes) in totals.iter_mut().zip(lanes) {
-            let mut width = LANES / 2;
-            while width > 0 {
-                for i in 0..width {
-                    lanes[i] += lanes[i + width];
-                }
-                width /= 2;
-            }
-            *total = lanes[0];
-        }
-    }
-    for ((&x, &y), &z) in x_rest.iter().zip(y_rest).zip(z_rest) {
+    let mut totals = if x.len() < LANES { [C::ZERO; N] } else { whole_lanes(x, y, z, &f) };
+    let rest = x.len() / LANES * LANES;
+    for ((&x, &y), &z) in x[rest..].iter().zip(&y[rest..]).zip(&z[rest..]) {
         let values = f(x, y, z);
         for k in 0..N {
             totals[k] += values[k];
@@ -79,27 +60,72 @@ pub(crate) fn sums3<T: Copy, U: Copy, V: Copy, C: Real, const N: usize>(
     totals
 }
 
+#[inline(never)]
+fn whole_lanes<T: Copy, U: Copy, V: Copy, C: Real, const N: usize>(
+    x: &[T],
+    y: &[U],
+    z: &[V],
+    f: &impl Fn(T, U, V) -> [C; N],
+) -> [C; N] {
+    dispatch(
+        #[inline(always)]
+        || {
+            let mut lanes = [[C::ZERO; LANES]; N];
+            let (xs, ys, zs) = (x.as_chunks::<LANES>().0, y.as_chunks::<LANES>().0, z.as_chunks::<LANES>().0);
+            for ((x, y), z) in xs.iter().zip(ys).zip(zs) {
+                for i in 0..LANES {
+                    let values = f(x[i], y[i], z[i]);
+                    for k in 0..N {
+                        lanes[k][i] += values[k];
+                    }
+                }
+            }
+            lanes.map(
+                #[inline(always)]
+                |lanes| fold(lanes, |a, b| a + b),
+            )
+        },
+    )
+}
+
 /// The largest element that is not NaN; −∞ if there is none.
 #[inline(always)]
 pub(crate) fn max<T: Float>(x: &[T]) -> T::Compute {
-    let larger = |a: T::Compute, b: T::Compute| if b > a { b } else { a };
-    let mut lanes = [T::Compute::NEG_INFINITY; LANES];
-    let (pieces, rest) = x.as_chunks::<LANES>();
-    for piece in pieces {
-        for i in 0..LANES {
-            lanes[i] = larger(lanes[i], piece[i].up());
-        }
-    }
-    let mut most = rest.iter().fold(T::Compute::NEG_INFINITY, |m, v| larger(m, v.up()));
-    if !pieces.is_empty() {
-        let mut width = LANES / 2;
-        while width > 0 {
-            for i in 0..width {
-                lanes[i] = larger(lanes[i], lanes[i + width]);
+    let most = x[x.len() / LANES * LANES..].iter().fold(T::Compute::NEG_INFINITY, |m, v| larger(m, v.up()));
+    if x.len() < LANES { most } else { larger(most, max_of_lanes(x)) }
+}
+
+#[inline(never)]
+fn max_of_lanes<T: Float>(x: &[T]) -> T::Compute {
+    dispatch(
+        #[inline(always)]
+        || {
+            let mut lanes = [T::Compute::NEG_INFINITY; LANES];
+            for x in x.as_chunks::<LANES>().0 {
+                for i in 0..LANES {
+                    lanes[i] = larger(lanes[i], x[i].up());
+                }
             }
-            width /= 2;
+            fold(lanes, larger)
+        },
+    )
+}
+
+/// `b` where it is larger than `a`, which it is not where it is NaN.
+#[inline(always)]
+fn larger<C: Real>(a: C, b: C) -> C {
+    if b > a { b } else { a }
+}
+
+/// All lanes into one, by halves.
+#[inline(always)]
+fn fold<C: Real>(mut lanes: [C; LANES], f: impl Fn(C, C) -> C) -> C {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = f(lanes[i], lanes[i + width]);
         }
-        most = larger(most, lanes[0]);
+        width /= 2;
     }
-    most
+    lanes[0]
 }

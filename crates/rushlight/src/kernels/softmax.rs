@@ -45,7 +45,7 @@ pub(crate) fn softmax_forward<T: Float>(x: &[T], dims: (usize, usize, usize), y:
                 for r in 0..dims.1 {
                     let row = block.input(x, r);
                     for (((y, x), &m), &scale) in block.out(r).iter_mut().zip(row).zip(&m).zip(&scale) {
-                        *y = T::down((x.up() - m).exp() * scale);
+                        *y = T::down((x.up() - m).exp_below() * scale);
                     }
                 }
             },
@@ -151,7 +151,7 @@ pub(crate) fn log_softmax_backward<T: Float>(y: &[T], dy: &[T], dims: (usize, us
                 |y, dy, dx| {
                     let sum = lanes::sum(dy, |dy| dy.up());
                     for ((dx, dy), y) in dx.iter_mut().zip(dy).zip(y) {
-                        *dx = T::down(dy.up() - y.up().exp() * sum);
+                        *dx = T::down(dy.up() - y.up().exp_below() * sum);
                     }
                 },
             )
@@ -170,7 +170,7 @@ pub(crate) fn log_softmax_backward<T: Float>(y: &[T], dy: &[T], dims: (usize, us
                 for r in 0..dims.1 {
                     let (y, dy) = (block.input(y, r), block.input(dy, r));
                     for (((dx, y), dy), &sum) in block.out(r).iter_mut().zip(y).zip(dy).zip(&sum) {
-                        *dx = T::down(dy.up() - y.up().exp() * sum);
+                        *dx = T::down(dy.up() - y.up().exp_below() * sum);
                     }
                 }
             },
@@ -194,8 +194,12 @@ pub(crate) fn logsumexp<T: Float>(x: &[T], dims: (usize, usize, usize), out: &mu
                 #[inline(always)]
                 || {
                     for (x, out) in x[first * n..].chunks_exact(n).zip(out) {
-                        let m = shift(lanes::max(x));
-                        *out = T::down(m + exp_sum(x, m, &mut e).ln());
+                        let m = lanes::max(x);
+                        let sum = match m.is_finite() {
+                            true => exp_sum(x, m, &mut e),
+                            false => x.iter().fold(T::Compute::ZERO, |sum, x| sum + x.up().exp()),
+                        };
+                        *out = T::down(shift(m) + sum.ln());
                     }
                 },
             );
@@ -255,11 +259,11 @@ fn each_row2<T: Float>(x: &[T], y: &[T], first: usize, out: &mut [T], n: usize, 
     );
 }
 
-/// `e = exp(x − m)`; returns the sum.
+/// `e = exp(x − m)`, where `m` is the largest `x`; returns the sum.
 #[inline(always)]
 pub(crate) fn exp_sum<T: Float>(x: &[T], m: T::Compute, e: &mut [T::Compute]) -> T::Compute {
     for (e, x) in e.iter_mut().zip(x) {
-        *e = (x.up() - m).exp();
+        *e = (x.up() - m).exp_below();
     }
     lanes::sum(e, |e| e)
 }

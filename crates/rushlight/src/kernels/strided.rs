@@ -108,6 +108,11 @@ impl<'a, T: Element> Reader<'a, T> {
         Reader { data: x.data, offset: x.layout.offset(), dims, strides, contiguous }
     }
 
+    /// Whether it is read where it lies, in one stream.
+    pub fn is_contiguous(&self) -> bool {
+        self.contiguous
+    }
+
     /// Elements `start..start + n` in row-major order, read in place or gathered into `scratch`.
     #[inline]
     pub fn block<'s>(&'s self, start: usize, n: usize, scratch: &'s mut Scratch<T>) -> &'s [T] {

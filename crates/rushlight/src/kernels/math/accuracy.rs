@@ -82,6 +82,15 @@ fn within_two_units_in_the_last_place() {
         sin 1.6 f64::sin;
         cos 1.6 f64::cos;
     }
+    let below: Vec<f32> = xs.into_iter().filter(|x| *x <= 64.0 || x.is_nan()).collect();
+    check(
+        "exp_below",
+        1.0,
+        &below,
+        #[inline(always)]
+        |x| x.exp_below(),
+        f64::exp,
+    );
 }
 
 #[test]

@@ -35,6 +35,15 @@ pub(super) fn exp(x: f32) -> f32 {
     exp_reduced(r) * two_to(half) * two_to(n.wrapping_sub(half))
 }
 
+/// eˣ for x ≤ 64, as in a softmax; NaN for ∞.
+#[inline(always)]
+pub(super) fn exp_below(x: f32) -> f32 {
+    let x = if x < -104.0 { -104.0 } else { x };
+    let (n, r) = reduce(x);
+    // One factor of the two is a constant: 2ⁿ⁺²⁴ is normal for n from -150 to 93, and only the last product rounds.
+    exp_reduced(r) * two_to(n.wrapping_add(24)) * (1.0 / 16_777_216.0)
+}
+
 /// eˣ for |x| ≤ 87, where it is a normal number.
 #[inline(always)]
 pub(super) fn exp_near(x: f32) -> f32 {

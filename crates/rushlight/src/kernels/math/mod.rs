@@ -29,6 +29,8 @@ pub trait Functions: Copy {
     fn sqrt(self) -> Self;
     /// `eˣ`
     fn exp(self) -> Self;
+    /// `eˣ` of `x ≤ 64`, faster; NaN for ∞.
+    fn exp_below(self) -> Self;
     /// `eˣ − 1`
     fn expm1(self) -> Self;
     /// `ln x`
@@ -135,6 +137,7 @@ macro_rules! functions {
 functions!(
     f32,
     exp = exp::exp,
+    exp_below = exp::exp_below,
     expm1 = exp::expm1,
     ln = log::ln,
     ln_1p = log::ln_1p,
@@ -148,6 +151,7 @@ functions!(
 functions!(
     f64,
     exp = f64::exp,
+    exp_below = f64::exp,
     expm1 = f64::exp_m1,
     ln = f64::ln,
     ln_1p = f64::ln_1p,
