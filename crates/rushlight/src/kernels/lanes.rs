@@ -1,8 +1,8 @@
 //! Sums and maxima of a row in several lanes: as many chains of additions as vector units can hold, and so a smaller
 //! rounding error too. Always the same order for a given length.
 //!
-//! The loops are functions of their own, called once a row: inside of a larger loop the compiler kept the lanes in
-//! memory, where each addition waits for the store of the one before (softmax took 590 ns a row of 1024, for 390).
+//! A sum or maximum of a row is a call: inside of a larger loop the compiler kept the lanes of these in memory, where
+//! each addition waits for the store of the one before (a row of 1024 in softmax took 590 ns, for 390).
 
 use crate::kernels::simd::dispatch;
 use crate::{Float, Real};
@@ -19,13 +19,24 @@ pub(crate) fn sum<T: Copy, C: Real>(x: &[T], f: impl Fn(T) -> C) -> C {
 /// `Σ f(x, y)`
 #[inline(always)]
 pub(crate) fn sum2<T: Copy, U: Copy, C: Real>(x: &[T], y: &[U], f: impl Fn(T, U) -> C) -> C {
-    let [total] = sums(
-        x,
-        y,
-        #[inline(always)]
-        |x, y| [f(x, y)],
-    );
-    total
+    #[inline(never)]
+    fn long<T: Copy, U: Copy, C: Real>(x: &[T], y: &[U], f: impl Fn(T, U) -> C) -> C {
+        dispatch(
+            #[inline(always)]
+            || here(x, y, f),
+        )
+    }
+    #[inline(always)]
+    fn here<T: Copy, U: Copy, C: Real>(x: &[T], y: &[U], f: impl Fn(T, U) -> C) -> C {
+        let [total] = sums(
+            x,
+            y,
+            #[inline(always)]
+            |x, y| [f(x, y)],
+        );
+        total
+    }
+    if x.len() < LANES { here(x, y, f) } else { long(x, y, f) }
 }
 
 /// `Σ f(x, y)` of several values at once.
@@ -49,7 +60,22 @@ pub(crate) fn sums3<T: Copy, U: Copy, V: Copy, C: Real, const N: usize>(
     f: impl Fn(T, U, V) -> [C; N],
 ) -> [C; N] {
     assert!(x.len() == y.len() && x.len() == z.len());
-    let mut totals = if x.len() < LANES { [C::ZERO; N] } else { whole_lanes(x, y, z, &f) };
+    let mut lanes = [[C::ZERO; LANES]; N];
+    let (xs, ys, zs) = (x.as_chunks::<LANES>().0, y.as_chunks::<LANES>().0, z.as_chunks::<LANES>().0);
+    for ((x, y), z) in xs.iter().zip(ys).zip(zs) {
+        for i in 0..LANES {
+            let values = f(x[i], y[i], z[i]);
+            for k in 0..N {
+                lanes[k][i] += values[k];
+            }
+        }
+    }
+    let mut totals = [C::ZERO; N];
+    if !xs.is_empty() {
+        for (total, lanes) in totals.iter_mut().zip(lanes) {
+            *total = fold(lanes, |a, b| a + b);
+        }
+    }
     let rest = x.len() / LANES * LANES;
     for ((&x, &y), &z) in x[rest..].iter().zip(&y[rest..]).zip(&z[rest..]) {
         let values = f(x, y, z);
@@ -60,43 +86,15 @@ pub(crate) fn sums3<T: Copy, U: Copy, V: Copy, C: Real, const N: usize>(
     totals
 }
 
-#[inline(never)]
-fn whole_lanes<T: Copy, U: Copy, V: Copy, C: Real, const N: usize>(
-    x: &[T],
-    y: &[U],
-    z: &[V],
-    f: &impl Fn(T, U, V) -> [C; N],
-) -> [C; N] {
-    dispatch(
-        #[inline(always)]
-        || {
-            let mut lanes = [[C::ZERO; LANES]; N];
-            let (xs, ys, zs) = (x.as_chunks::<LANES>().0, y.as_chunks::<LANES>().0, z.as_chunks::<LANES>().0);
-            for ((x, y), z) in xs.iter().zip(ys).zip(zs) {
-                for i in 0..LANES {
-                    let values = f(x[i], y[i], z[i]);
-                    for k in 0..N {
-                        lanes[k][i] += values[k];
-                    }
-                }
-            }
-            lanes.map(
-                #[inline(always)]
-                |lanes| fold(lanes, |a, b| a + b),
-            )
-        },
-    )
-}
-
 /// The largest element that is not NaN; −∞ if there is none.
 #[inline(always)]
 pub(crate) fn max<T: Float>(x: &[T]) -> T::Compute {
     let most = x[x.len() / LANES * LANES..].iter().fold(T::Compute::NEG_INFINITY, |m, v| larger(m, v.up()));
-    if x.len() < LANES { most } else { larger(most, max_of_lanes(x)) }
+    if x.len() < LANES { most } else { larger(most, long_max(x)) }
 }
 
 #[inline(never)]
-fn max_of_lanes<T: Float>(x: &[T]) -> T::Compute {
+fn long_max<T: Float>(x: &[T]) -> T::Compute {
     dispatch(
         #[inline(always)]
         || {
