@@ -3,6 +3,9 @@
 //! A register has 16 numbers of each of the four runs, so that of the sixteen sums of a product of bytes, four belong to
 //! each run, and its scale. Where a row ends within four runs, its last run stands in for those that are missing, and
 //! meets zeros of x.
+//!
+//! What [`some`] calls is `#[inline(always)]`, so that it is compiled for the instructions that are named there. No closure
+//! has instructions in it: one would not be.
 
 use std::arch::x86_64::*;
 
@@ -73,89 +76,130 @@ pub(super) fn product<K: Blocks>(out: &mut [f32], x: &[f32], w: &[u8], (n, k): (
     Ok(())
 }
 
-/// # Safety
-/// The instructions.
+/// Each row of `w`, of `row` bytes, with x.
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni,avx2,fma,bmi1,bmi2,f16c")]
-unsafe fn some<K: Blocks>(x: &[Four], w: &[u8], row: usize, out: &mut [f32]) {
+fn some<K: Blocks>(x: &[Four], w: &[u8], row: usize, out: &mut [f32]) {
+    assert!(w.len() == out.len() * row && row.is_multiple_of(K::SIZE));
+    assert!(row / K::SIZE * (K::LEN / 32) > 4 * (x.len() - 1) && row / K::SIZE * (K::LEN / 32) <= 4 * x.len());
     let (out, rest) = out.as_chunks_mut::<ROWS>();
     let (w, w_rest) = w.split_at(out.len() * ROWS * row);
     for (w, out) in w.chunks_exact(ROWS * row).zip(out) {
-        *out = rows::<K, ROWS>(x, w, row);
+        // SAFETY: so many rows, as long as x.
+        *out = unsafe { rows::<K, ROWS>(x, w.as_ptr(), row) };
     }
     for (w, out) in w_rest.chunks_exact(row).zip(rest) {
-        [*out] = rows::<K, 1>(x, w, row);
+        // SAFETY: as above.
+        [*out] = unsafe { rows::<K, 1>(x, w.as_ptr(), row) };
     }
 }
 
 /// `R` rows of W.
+///
+/// # Safety
+/// The instructions; `R · row` bytes at `w`; in a row as many blocks as x takes, the last of its fours counted from one.
 #[inline(always)]
-fn rows<K: Blocks, const R: usize>(x: &[Four], w: &[u8], row: usize) -> [f32; R] {
-    let w: [&[u8]; R] = std::array::from_fn(|r| &w[r * row..][..row]);
-    // SAFETY: inlined into what has the features; loads are of whole arrays.
+unsafe fn rows<K: Blocks, const R: usize>(x: &[Four], w: *const u8, row: usize) -> [f32; R] {
+    // SAFETY: the caller's.
     unsafe {
         let mut sums = [_mm512_setzero_ps(); R];
-        for (i, x) in x.iter().enumerate() {
-            let bytes = |b: &[i8; 64]| _mm512_load_si512(b.as_ptr().cast());
-            let floats = |f: &[f32; 16]| _mm512_load_ps(f.as_ptr());
-            let (high, low) = ([bytes(&x.high[0]), bytes(&x.high[1])], [bytes(&x.low[0]), bytes(&x.low[1])]);
-            let (scale, sum) = (floats(&x.scale), floats(&x.sum[0]));
+        // Fours that are whole; K blocks always make such.
+        let whole = if K::LEN == 32 { row / (4 * K::SIZE) } else { x.len() };
+        for i in 0..whole {
             for r in 0..R {
-                let ([q0, q1], d, m) = four::<K>(w[r], i);
-                let zero = _mm512_setzero_si512();
-                let join = |high, low| _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low));
-                if K::SIXTEENS {
-                    for (h, q) in [q0, q1].into_iter().enumerate() {
-                        let both = join(_mm512_dpbusd_epi32(zero, q, high[h]), _mm512_dpbusd_epi32(zero, q, low[h]));
-                        sums[r] = _mm512_fmadd_ps(_mm512_mul_ps(d[h], scale), both, sums[r]);
-                        sums[r] = _mm512_fmadd_ps(m[h], floats(&x.sum[h]), sums[r]);
-                    }
+                let w = w.add(r * row);
+                let four = if K::LEN == 32 {
+                    let w = w.add(i * 4 * K::SIZE);
+                    of_blocks::<K>([w, w.add(K::SIZE), w.add(2 * K::SIZE), w.add(3 * K::SIZE)])
                 } else {
-                    let twice = |x: [__m512i; 2]| _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, q0, x[0]), q1, x[1]);
-                    let both = join(twice(high), twice(low));
-                    sums[r] = _mm512_fmadd_ps(_mm512_mul_ps(d[0], scale), both, sums[r]);
-                    sums[r] = _mm512_fmadd_ps(m[0], sum, sums[r]);
-                }
+                    of_half::<K>(w.add(i / 2 * K::SIZE), i % 2)
+                };
+                sums[r] = multiply::<K>(sums[r], &x[i], four);
             }
         }
-        sums.map(|s| _mm512_reduce_add_ps(s))
+        if let Some(x) = x.get(whole) {
+            let blocks = row / K::SIZE;
+            for r in 0..R {
+                let w = w.add(r * row);
+                let (first, last) = (w.add(4 * whole * K::SIZE), w.add((blocks - 1) * K::SIZE));
+                let (second, third) =
+                    (first.wrapping_add(K::SIZE).min(last), first.wrapping_add(2 * K::SIZE).min(last));
+                sums[r] = multiply::<K>(sums[r], x, of_blocks::<K>([first, second, third, last]));
+            }
+        }
+        let mut out = [0.0; R];
+        for r in 0..R {
+            out[r] = _mm512_reduce_add_ps(sums[r]);
+        }
+        out
     }
 }
 
-/// Four runs of a row from run `4·i` on: their bytes, and scales and minima for all lanes, of the first 16 numbers of each
-/// run and of the others.
+/// Four runs of a row of W: bytes, scales and minima for all lanes, of the first 16 numbers of each run and the others.
+type FourOf = ([__m512i; 2], [__m512; 2], [__m512; 2]);
+
+/// `sum` and the products of four runs.
+///
+/// # Safety
+/// The instructions.
 #[inline(always)]
-unsafe fn four<K: Blocks>(row: &[u8], i: usize) -> ([__m512i; 2], [__m512; 2], [__m512; 2]) {
-    // SAFETY: the caller's features.
-    unsafe { if K::LEN == 32 { of_blocks::<K>(row, i) } else { of_half::<K>(row, i) } }
+unsafe fn multiply<K: Blocks>(mut sum: __m512, x: &Four, (q, d, m): FourOf) -> __m512 {
+    // SAFETY: the caller's instructions; loads are of whole, aligned arrays.
+    unsafe {
+        let zero = _mm512_setzero_si512();
+        let high = [_mm512_load_si512(x.high[0].as_ptr().cast()), _mm512_load_si512(x.high[1].as_ptr().cast())];
+        let low = [_mm512_load_si512(x.low[0].as_ptr().cast()), _mm512_load_si512(x.low[1].as_ptr().cast())];
+        let scale = _mm512_load_ps(x.scale.as_ptr());
+        if K::SIXTEENS {
+            for h in 0..2 {
+                let (high, low) = (_mm512_dpbusd_epi32(zero, q[h], high[h]), _mm512_dpbusd_epi32(zero, q[h], low[h]));
+                let both = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low));
+                sum = _mm512_fmadd_ps(_mm512_mul_ps(d[h], scale), both, sum);
+                sum = _mm512_fmadd_ps(m[h], _mm512_load_ps(x.sum[h].as_ptr()), sum);
+            }
+            return sum;
+        }
+        let high = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, q[0], high[0]), q[1], high[1]);
+        let low = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, q[0], low[0]), q[1], low[1]);
+        let both = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low));
+        sum = _mm512_fmadd_ps(_mm512_mul_ps(d[0], scale), both, sum);
+        _mm512_fmadd_ps(m[0], _mm512_load_ps(x.sum[0].as_ptr()), sum)
+    }
 }
 
-/// Of four blocks of 32 numbers, whose parts their size tells apart: scale, minimum (20 and 24 bytes), fifth bits (22 and
-/// 24), and sixteen bytes of four bits or 32 of eight.
+/// The f16 at `at`.
 #[inline(always)]
-unsafe fn of_blocks<K: Blocks>(row: &[u8], i: usize) -> ([__m512i; 2], [__m512; 2], [__m512; 2]) {
-    let last = row.len() / K::SIZE - 1;
-    let block: [&[u8]; 4] = std::array::from_fn(|b| &row[(4 * i + b).min(last) * K::SIZE..][..K::SIZE]);
-    let number = |b: usize, at: usize| u16::from_le_bytes([block[b][at], block[b][at + 1]]) as u64;
-    let word = |b: usize, at: usize| number(b, at) | (number(b, at + 2) << 16);
-    // SAFETY: the caller's features; each load is of 16 bytes of a slice.
+unsafe fn number(at: *const u8) -> u32 {
+    // SAFETY: the caller's.
+    unsafe { at.cast::<u16>().read_unaligned() as u32 }
+}
+
+/// Four blocks of 32 numbers, whose parts their size tells apart: scale, minimum (20 and 24 bytes), fifth bits (22 and
+/// 24), and sixteen bytes of four bits or 32 of eight.
+///
+/// # Safety
+/// The instructions; a block at each place.
+#[inline(always)]
+unsafe fn of_blocks<K: Blocks>(block: [*const u8; 4]) -> FourOf {
+    let [b0, b1, b2, b3] = block;
+    // SAFETY: the caller's; all is read from within the blocks.
     unsafe {
-        let load = |at: usize| {
-            let part = |b: usize| _mm_loadu_si128(block[b][at..at + 16].as_ptr().cast());
-            let two = |b: usize| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(part(b)), part(b + 1));
-            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(two(0)), two(2))
-        };
-        let spread = |halves: __m128i, places: __m512i| {
-            let floats = _mm512_castps256_ps512(_mm256_cvtph_ps(halves));
-            _mm512_permutexvar_ps(places, floats)
-        };
         let (d, m) = if matches!(K::SIZE, 20 | 24) {
-            let halves = _mm_set_epi64x((word(2, 0) | word(3, 0) << 32) as i64, (word(0, 0) | word(1, 0) << 32) as i64);
+            let pairs = [b0.cast::<i32>(), b1.cast::<i32>(), b2.cast::<i32>(), b3.cast::<i32>()];
+            let halves = _mm_set_epi32(
+                pairs[3].read_unaligned(),
+                pairs[2].read_unaligned(),
+                pairs[1].read_unaligned(),
+                pairs[0].read_unaligned(),
+            );
+            let floats = _mm512_castps256_ps512(_mm256_cvtph_ps(halves));
             let d = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
-            (spread(halves, d), spread(halves, _mm512_add_epi32(d, _mm512_set1_epi32(1))))
+            let m = _mm512_setr_epi32(1, 1, 1, 1, 3, 3, 3, 3, 5, 5, 5, 5, 7, 7, 7, 7);
+            (_mm512_permutexvar_ps(d, floats), _mm512_permutexvar_ps(m, floats))
         } else {
-            let halves = number(0, 0) | number(1, 0) << 16 | number(2, 0) << 32 | number(3, 0) << 48;
+            let (first, second) = (number(b0) | number(b1) << 16, number(b2) | number(b3) << 16);
+            let halves = _mm_set_epi64x(0, (first as u64 | (second as u64) << 32) as i64);
             let places = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-            let d = spread(_mm_set_epi64x(0, halves as i64), places);
+            let d = _mm512_permutexvar_ps(places, _mm512_castps256_ps512(_mm256_cvtph_ps(halves)));
             let below = match K::SIZE {
                 34 => -128.0,
                 18 => -8.0,
@@ -165,38 +209,60 @@ unsafe fn of_blocks<K: Blocks>(row: &[u8], i: usize) -> ([__m512i; 2], [__m512; 
         };
         if K::SIZE == 34 {
             let flip = _mm512_set1_epi8(-128);
-            return ([load(2), load(18)].map(|q| _mm512_xor_si512(q, flip)), [d; 2], [m; 2]);
+            let q = [_mm512_xor_si512(sixteens(block, 2), flip), _mm512_xor_si512(sixteens(block, 18), flip)];
+            return (q, [d; 2], [m; 2]);
         }
-        let (q, four_bits) = (load(K::SIZE - 16), _mm512_set1_epi8(15));
+        let (q, four_bits) = (sixteens(block, K::SIZE - 16), _mm512_set1_epi8(15));
         let mut q = [_mm512_and_si512(q, four_bits), _mm512_and_si512(_mm512_srli_epi16::<4>(q), four_bits)];
         if matches!(K::SIZE, 22 | 24) {
-            for (h, q) in q.iter_mut().enumerate() {
-                let bits = |b: usize| number(b, K::SIZE - 20 + 2 * h) << (16 * b);
-                let fifth = bits(0) | bits(1) | bits(2) | bits(3);
-                *q = _mm512_mask_add_epi8(*q, fifth, *q, _mm512_set1_epi8(16));
+            for h in 0..2 {
+                let at = K::SIZE - 20 + 2 * h;
+                let first = number(b0.add(at)) | number(b1.add(at)) << 16;
+                let second = number(b2.add(at)) | number(b3.add(at)) << 16;
+                let fifth = first as u64 | (second as u64) << 32;
+                q[h] = _mm512_mask_add_epi8(q[h], fifth, q[h], _mm512_set1_epi8(16));
             }
         }
         (q, [d; 2], [m; 2])
     }
 }
 
-/// Of half a block of 256 numbers.
+/// Sixteen bytes of each block, from byte `at` on.
+///
+/// # Safety
+/// The instructions; so many bytes.
 #[inline(always)]
-unsafe fn of_half<K: Blocks>(row: &[u8], i: usize) -> ([__m512i; 2], [__m512; 2], [__m512; 2]) {
-    let block = &row[i / 2 * K::SIZE..][..K::SIZE];
-    let (mut q, mut d, mut m) = ([[0u8; 64]; 2], [[0.0f32; 16]; 2], [[0.0f32; 16]; 2]);
-    for run in 0..4 {
-        let mut bytes = [0; 32];
-        let pairs = K::bytes(block, i % 2 * 4 + run, &mut bytes);
-        for h in 0..2 {
-            q[h][16 * run..][..16].copy_from_slice(&bytes[16 * h..][..16]);
-            d[h][4 * run..][..4].fill(pairs[h].0);
-            m[h][4 * run..][..4].fill(pairs[h].1);
-        }
-    }
-    // SAFETY: the caller's features; loads are of whole arrays.
+unsafe fn sixteens(block: [*const u8; 4], at: usize) -> __m512i {
+    // SAFETY: the caller's.
     unsafe {
-        let floats = |f: [f32; 16]| _mm512_loadu_ps(f.as_ptr());
-        (q.map(|q| _mm512_loadu_si512(q.as_ptr().cast())), d.map(floats), m.map(floats))
+        let q = _mm512_castsi128_si512(_mm_loadu_si128(block[0].add(at).cast()));
+        let q = _mm512_inserti32x4::<1>(q, _mm_loadu_si128(block[1].add(at).cast()));
+        let q = _mm512_inserti32x4::<2>(q, _mm_loadu_si128(block[2].add(at).cast()));
+        _mm512_inserti32x4::<3>(q, _mm_loadu_si128(block[3].add(at).cast()))
+    }
+}
+
+/// Half of a block of 256 numbers.
+///
+/// # Safety
+/// The instructions; a block there.
+#[inline(always)]
+unsafe fn of_half<K: Blocks>(block: *const u8, half: usize) -> FourOf {
+    let (mut q, mut d, mut m) = ([[0u8; 64]; 2], [[0.0f32; 16]; 2], [[0.0f32; 16]; 2]);
+    // SAFETY: the caller's; loads are of whole arrays.
+    unsafe {
+        let block = std::slice::from_raw_parts(block, K::SIZE);
+        for run in 0..4 {
+            let mut bytes = [0; 32];
+            let pairs = K::bytes(block, 4 * half + run, &mut bytes);
+            for h in 0..2 {
+                q[h][16 * run..][..16].copy_from_slice(&bytes[16 * h..][..16]);
+                d[h][4 * run..][..4].fill(pairs[h].0);
+                m[h][4 * run..][..4].fill(pairs[h].1);
+            }
+        }
+        let q = [_mm512_loadu_si512(q[0].as_ptr().cast()), _mm512_loadu_si512(q[1].as_ptr().cast())];
+        let d = [_mm512_loadu_ps(d[0].as_ptr()), _mm512_loadu_ps(d[1].as_ptr())];
+        (q, d, [_mm512_loadu_ps(m[0].as_ptr()), _mm512_loadu_ps(m[1].as_ptr())])
     }
 }
