@@ -23,7 +23,7 @@ const OP: &str = "linear";
 /// Rows of x up to which each goes through the weights by itself.
 const FEW: usize = 3;
 /// Multiply-adds that a task has at least.
-const TASK: usize = 1 << 18;
+const TASK: usize = 1 << 16;
 /// Numbers of W that are decoded at a time.
 const DECODED: usize = 1 << 18;
 

@@ -109,6 +109,11 @@ unsafe fn rows<K: Blocks, const R: usize>(x: &[Four], w: *const u8, row: usize) 
                 let w = w.add(r * row);
                 let four = if K::LEN == 32 {
                     let w = w.add(i * 4 * K::SIZE);
+                    // The next rows, asked for early.
+                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(R * row).cast());
+                    if K::SIZE > 24 {
+                        _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(R * row + 64).cast());
+                    }
                     of_blocks::<K>([w, w.add(K::SIZE), w.add(2 * K::SIZE), w.add(3 * K::SIZE)])
                 } else {
                     of_half::<K>(w.add(i / 2 * K::SIZE), i % 2)
