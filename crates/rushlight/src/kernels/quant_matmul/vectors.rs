@@ -1,4 +1,5 @@
 //! Few rows of x by AVX512-VNNI: each row of W is read once, four runs of 32 numbers at a time.
+//! Rows come one by one, so that memory is read in order: with four at a time it gives two thirds as many bytes.
 //!
 //! A register has 16 numbers of each of the four runs, so that of the sixteen sums of a product of bytes, four belong to
 //! each run, and its scale. Where a row ends within four runs, its last run stands in for those that are missing, and
@@ -14,8 +15,8 @@ use crate::kernels::quant::Blocks;
 use crate::kernels::simd::{Level, dispatch, level};
 use crate::{Error, Result};
 
-/// Rows of W at a time.
-const ROWS: usize = 4;
+/// Bytes of W that are asked for before they are read: what comes from memory in the time that it takes to come.
+const AHEAD: usize = 2048;
 
 /// Whether this processor has the instructions.
 pub(super) fn there() -> bool {
@@ -81,61 +82,42 @@ pub(super) fn product<K: Blocks>(out: &mut [f32], x: &[f32], w: &[u8], (n, k): (
 fn some<K: Blocks>(x: &[Four], w: &[u8], row: usize, out: &mut [f32]) {
     assert!(w.len() == out.len() * row && row.is_multiple_of(K::SIZE));
     assert!(row / K::SIZE * (K::LEN / 32) > 4 * (x.len() - 1) && row / K::SIZE * (K::LEN / 32) <= 4 * x.len());
-    let (out, rest) = out.as_chunks_mut::<ROWS>();
-    let (w, w_rest) = w.split_at(out.len() * ROWS * row);
-    for (w, out) in w.chunks_exact(ROWS * row).zip(out) {
-        // SAFETY: so many rows, as long as x.
-        *out = unsafe { rows::<K, ROWS>(x, w.as_ptr(), row) };
-    }
-    for (w, out) in w_rest.chunks_exact(row).zip(rest) {
-        // SAFETY: as above.
-        [*out] = unsafe { rows::<K, 1>(x, w.as_ptr(), row) };
+    for (w, out) in w.chunks_exact(row).zip(out) {
+        // SAFETY: a row as long as x.
+        *out = unsafe { one::<K>(x, w.as_ptr(), row) };
     }
 }
 
-/// `R` rows of W.
+/// A row of W.
 ///
 /// # Safety
-/// The instructions; `R · row` bytes at `w`; in a row as many blocks as x takes, the last of its fours counted from one.
+/// The instructions; `row` bytes at `w`, as many blocks as x takes, the last of its fours counted from one.
 #[inline(always)]
-unsafe fn rows<K: Blocks, const R: usize>(x: &[Four], w: *const u8, row: usize) -> [f32; R] {
+unsafe fn one<K: Blocks>(x: &[Four], w: *const u8, row: usize) -> f32 {
     // SAFETY: the caller's.
     unsafe {
-        let mut sums = [_mm512_setzero_ps(); R];
+        let mut sum = _mm512_setzero_ps();
         // Fours that are whole; K blocks always make such.
         let whole = if K::LEN == 32 { row / (4 * K::SIZE) } else { x.len() };
-        for i in 0..whole {
-            for r in 0..R {
-                let w = w.add(r * row);
-                let four = if K::LEN == 32 {
-                    let w = w.add(i * 4 * K::SIZE);
-                    // The next rows, asked for early.
-                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(R * row).cast());
-                    if K::SIZE > 24 {
-                        _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(R * row + 64).cast());
-                    }
-                    of_blocks::<K>([w, w.add(K::SIZE), w.add(2 * K::SIZE), w.add(3 * K::SIZE)])
-                } else {
-                    of_half::<K>(w.add(i / 2 * K::SIZE), i % 2)
-                };
-                sums[r] = multiply::<K>(sums[r], &x[i], four);
-            }
+        for (i, x) in x[..whole].iter().enumerate() {
+            let four = if K::LEN == 32 {
+                let w = w.add(i * 4 * K::SIZE);
+                _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD).cast());
+                if K::SIZE > 24 {
+                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD + 64).cast());
+                }
+                of_blocks::<K>([w, w.add(K::SIZE), w.add(2 * K::SIZE), w.add(3 * K::SIZE)])
+            } else {
+                of_half::<K>(w.add(i / 2 * K::SIZE), i % 2)
+            };
+            sum = multiply::<K>(sum, x, four);
         }
         if let Some(x) = x.get(whole) {
-            let blocks = row / K::SIZE;
-            for r in 0..R {
-                let w = w.add(r * row);
-                let (first, last) = (w.add(4 * whole * K::SIZE), w.add((blocks - 1) * K::SIZE));
-                let (second, third) =
-                    (first.wrapping_add(K::SIZE).min(last), first.wrapping_add(2 * K::SIZE).min(last));
-                sums[r] = multiply::<K>(sums[r], x, of_blocks::<K>([first, second, third, last]));
-            }
+            let (first, last) = (w.add(4 * whole * K::SIZE), w.add(row - K::SIZE));
+            let (second, third) = (first.wrapping_add(K::SIZE).min(last), first.wrapping_add(2 * K::SIZE).min(last));
+            sum = multiply::<K>(sum, x, of_blocks::<K>([first, second, third, last]));
         }
-        let mut out = [0.0; R];
-        for r in 0..R {
-            out[r] = _mm512_reduce_add_ps(sums[r]);
-        }
-        out
+        _mm512_reduce_add_ps(sum)
     }
 }
 
