@@ -6,6 +6,7 @@
 
 mod chart;
 mod growth;
+mod language;
 mod limits;
 mod lines;
 mod losses;
@@ -68,6 +69,9 @@ struct Args {
     /// Instead, train a small GPT for N steps in f32 and in mixed precision; --svg and --json take the losses
     #[arg(long, value_name = "N", conflicts_with_all = ["growth", "rows", "torch", "candle", "burn"])]
     losses: Option<usize>,
+    /// Instead, answer questions about this language model, for scripts/compare_llama.py
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["growth", "rows", "torch", "candle", "burn", "losses"])]
+    language: Option<PathBuf>,
     /// Answer as one of the peers
     #[arg(long, hide = true)]
     serve: bool,
@@ -79,7 +83,10 @@ fn main() -> ExitCode {
     let result = match args.losses {
         _ if args.serve => serve(&args, threads),
         Some(steps) => losses::compare(steps, threads, args.svg.as_deref(), args.json.as_deref()),
-        None => compare(&args, threads),
+        None => match &args.language {
+            Some(model) => language::serve(model, threads),
+            None => compare(&args, threads),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

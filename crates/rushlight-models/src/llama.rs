@@ -2,8 +2,10 @@
 //!
 //! Source: Touvron et al. 2023. Blocks with RMS norm before, rotary positions, queries in groups that share keys and
 //! values (Ainslie et al. 2023), a SwiGLU network, no biases. The output layer may be the token table used again.
+//! Every matrix may be one of blocks of few bits, as it comes from a GGUF file.
 
-use rushlight::nn::{AttentionCache, Embedding, KvCache, Layer, Linear, Module, RmsNorm, Rotary};
+use rushlight::io::Weight;
+use rushlight::nn::{AttentionCache, KvCache, Layer, Module, QEmbedding, QLinear, RmsNorm, Rotary};
 use rushlight::{AttentionOptions, Causal, DType, Error, Result, RotaryPairs, Tensor, no_grad};
 
 /// The sizes of a [`Llama`], by Hugging Face's names.
@@ -76,13 +78,13 @@ impl LlamaConfig {
 #[derive(Module)]
 pub struct Llama {
     /// Token embeddings: `[vocab, C]`.
-    pub embed_tokens: Embedding,
+    pub embed_tokens: QEmbedding,
     /// The layers.
     pub layers: Vec<LlamaLayer>,
     /// The last norm.
     pub norm: RmsNorm,
     /// C → vocab, where it is not the token embeddings used again.
-    pub lm_head: Option<Linear>,
+    pub lm_head: Option<QLinear>,
     max_positions: usize,
 }
 
@@ -103,13 +105,13 @@ pub struct LlamaLayer {
 #[derive(Module)]
 pub struct LlamaAttention {
     /// C → heads · D.
-    pub q_proj: Linear,
+    pub q_proj: QLinear,
     /// C → kv_heads · D.
-    pub k_proj: Linear,
+    pub k_proj: QLinear,
     /// C → kv_heads · D.
-    pub v_proj: Linear,
+    pub v_proj: QLinear,
     /// heads · D → C.
-    pub o_proj: Linear,
+    pub o_proj: QLinear,
     rotary: Rotary,
     head_dim: usize,
 }
@@ -118,11 +120,11 @@ pub struct LlamaAttention {
 #[derive(Module)]
 pub struct LlamaMlp {
     /// C → inner.
-    pub gate_proj: Linear,
+    pub gate_proj: QLinear,
     /// C → inner.
-    pub up_proj: Linear,
+    pub up_proj: QLinear,
     /// inner → C.
-    pub down_proj: Linear,
+    pub down_proj: QLinear,
 }
 
 impl Llama {
@@ -149,7 +151,7 @@ impl Llama {
         let (q_width, kv_width) = (wide(heads)?, wide(kv_heads)?);
         // One table of angles for all layers.
         let rotary = Rotary::new(head_dim, config.rope_theta, config.rotary_pairs)?;
-        let linear = |from: usize, to: usize| Ok::<_, Error>(Linear { weight: matrix(&[to, from])?, bias: None });
+        let linear = |from: usize, to: usize| Ok::<_, Error>(QLinear { weight: matrix(&[to, from])?.into() });
         let norm = || Ok::<_, Error>(RmsNorm { eps: config.rms_norm_eps, ..RmsNorm::new([c])? });
         let layer = |_| {
             Ok(LlamaLayer {
@@ -171,12 +173,33 @@ impl Llama {
             })
         };
         Ok(Llama {
-            embed_tokens: Embedding { weight: matrix(&[config.vocab_size, c])?, padding_idx: None },
+            embed_tokens: QEmbedding { weight: matrix(&[config.vocab_size, c])?.into() },
             layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?,
             norm: norm()?,
             lm_head: (!config.tie_word_embeddings).then(|| linear(c, config.vocab_size)).transpose()?,
             max_positions: config.max_position_embeddings,
         })
+    }
+
+    /// Its matrices by name, each of which may be kept in blocks.
+    pub(crate) fn matrices(&mut self) -> Vec<(String, &mut Weight)> {
+        let mut all = vec![("embed_tokens.weight".to_string(), &mut self.embed_tokens.weight)];
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            let (attention, mlp) = (&mut layer.self_attn, &mut layer.mlp);
+            for (name, part) in [
+                ("self_attn.q_proj", &mut attention.q_proj),
+                ("self_attn.k_proj", &mut attention.k_proj),
+                ("self_attn.v_proj", &mut attention.v_proj),
+                ("self_attn.o_proj", &mut attention.o_proj),
+                ("mlp.gate_proj", &mut mlp.gate_proj),
+                ("mlp.up_proj", &mut mlp.up_proj),
+                ("mlp.down_proj", &mut mlp.down_proj),
+            ] {
+                all.push((format!("layers.{i}.{name}.weight"), &mut part.weight));
+            }
+        }
+        all.extend(self.lm_head.as_mut().map(|head| ("lm_head.weight".to_string(), &mut head.weight)));
+        all
     }
 
     /// The longest sequence.
@@ -233,7 +256,7 @@ impl Llama {
         let x = self.norm.forward(x)?;
         match &self.lm_head {
             Some(head) => head.forward(&x),
-            None => x.linear(&self.embed_tokens.weight, None),
+            None => self.embed_tokens.unembed(&x),
         }
     }
 }
@@ -249,7 +272,7 @@ impl LlamaAttention {
     fn step(&self, x: &Tensor, cache: Option<&mut AttentionCache>) -> Result<Tensor> {
         let [b, t, _] = x.dims_of("LlamaAttention")?;
         let past = cache.as_ref().map_or(0, |c| c.len());
-        let heads = |layer: &Linear| {
+        let heads = |layer: &QLinear| {
             let y = layer.forward(x)?; // [B, T, heads · D]
             let heads = y.dims()[2] / self.head_dim;
             y.reshape([b, t, heads, self.head_dim])?.transpose(1, 2) // [B, heads, T, D]

@@ -5,9 +5,26 @@
 
 use std::fmt;
 
+use crate::autograd::no_gradient;
 use crate::kernels::quant as kernels;
+use crate::kernels::quant_matmul;
 use crate::storage::Bytes;
 use crate::{DType, Error, Result, Shape, Tensor};
+
+/// Runs `$body` with `$K` standing for the type in `kernels` of this kind.
+macro_rules! each_kind {
+    ($kind:expr, $K:ident => $body:expr) => {
+        each_kind!(@ $kind, $K, $body, Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K)
+    };
+    (@ $kind:expr, $K:ident, $body:expr, $($name:ident)*) => {
+        match $kind {
+            $(QuantKind::$name => {
+                type $K = kernels::$name;
+                $body
+            })*
+        }
+    };
+}
 
 /// How the numbers of a block are kept. The digit is how many bits each has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -178,6 +195,65 @@ impl QTensor {
         })
     }
 
+    /// `x · Wᵀ` with this as W: `[.., in]` by `[out, in]` to `[.., out]`, f32, as [`Tensor::linear`] of the decoded weights.
+    /// The blocks are read as they are. Not differentiable.
+    ///
+    /// Each product is within `|w| · 2⁻¹⁶` of the largest `|x|` of the 32 beside the block, the rounding of f32 aside: with
+    /// AVX512-VNNI numbers of `x` are rounded to 16 bits.
+    ///
+    /// ```
+    /// # use rushlight::{Tensor, quant::{QTensor, QuantKind}};
+    /// let w = Tensor::linspace(-1.0, 1.0, 64, rushlight::DType::F32)?.reshape([2, 32])?;
+    /// let (x, q) = (w.mul(0.5)?, QTensor::quantize(&w, QuantKind::Q8_0)?);
+    /// let (y, exact) = (q.linear(&x)?, x.linear(&q.dequantize()?, None)?);
+    /// assert!(y.sub(&exact)?.abs()?.amax(..)?.item::<f32>()? < 1e-4);
+    /// # Ok::<(), rushlight::Error>(())
+    /// ```
+    /// Errors: this has other than two dims; `x` ends in another size, or is of no float dtype; memory is refused.
+    pub fn linear(&self, x: &Tensor) -> Result<Tensor> {
+        let op = "linear";
+        let &[n, k] = self.dims() else {
+            return Err(Error::invalid(op, format!("weight {} has not two dims", self.shape)));
+        };
+        if x.dims().last() != Some(&k) {
+            let message = format!("input {} does not end in the {k} features of weight {}", x.shape(), self.shape);
+            return Err(Error::invalid(op, message));
+        }
+        if !x.dtype().is_float() {
+            return Err(Error::dtype(op, x.dtype(), "expected a float dtype (cast with to_dtype)"));
+        }
+        let x = no_gradient(op, x.detach(), &[x])?.to_dtype(DType::F32)?.packed()?;
+        let mut done = Ok(());
+        let y = Tensor::build(op, x.shape().with(x.rank() - 1, n), |y: &mut [f32]| {
+            let product = |x| each_kind!(self.kind, K => quant_matmul::product::<K>(y, x, &self.bytes, (n, k)));
+            done = x.slice::<f32>(op).and_then(product);
+        })?;
+        done.map(|()| y)
+    }
+
+    /// Rows of this table, `[rows, width]`, at i64 indices `[..]`: `[.., width]`, f32, as [`Tensor::embedding`].
+    ///
+    /// Errors: this has other than two dims; indices not i64, or outside of the table.
+    pub fn embedding(&self, index: &Tensor) -> Result<Tensor> {
+        let op = "embedding";
+        let &[rows, width] = self.dims() else {
+            return Err(Error::invalid(op, format!("table {} has not two dims", self.shape)));
+        };
+        if index.dtype() != DType::I64 {
+            return Err(Error::dtype(op, index.dtype(), "expected i64 indices"));
+        }
+        let places = index.detach().packed()?;
+        let places = places.slice::<i64>(op)?;
+        let row = width / self.kind.block_len() * self.kind.block_size();
+        let mut bytes = Vec::new();
+        for &index in places {
+            let i = usize::try_from(index).ok().filter(|i| *i < rows);
+            let i = i.ok_or(Error::Index { op, index, dim: 0, size: rows })?;
+            bytes.extend_from_slice(&self.bytes[i * row..][..row]);
+        }
+        QTensor::of_bytes(op, self.kind, index.shape().inserted(index.rank(), width), bytes.into())?.dequantize()
+    }
+
     /// `x` in blocks of `kind`, each number rounded to the nearest that its block has. Not differentiable.
     ///
     /// ```
@@ -302,5 +378,88 @@ mod tests {
         let same =
             QTensor::quantize(&turned.contiguous().unwrap().to_dtype(DType::F16).unwrap(), QuantKind::Q8_0).unwrap();
         assert_eq!((q.dims(), q.bytes()), (&[1024, 32][..], same.bytes()));
+    }
+
+    /// Blocks of random bits for `[n, k]`.
+    fn weights(kind: QuantKind, n: usize, k: usize) -> QTensor {
+        let size = n * k / kind.block_len() * kind.block_size();
+        let bytes = random(kind).bytes().iter().copied().cycle().take(size).collect();
+        QTensor::new(kind, [n, k], bytes).unwrap()
+    }
+
+    #[test]
+    fn products_are_those_of_the_decoded_weights() {
+        let mut worst = 0.0f64;
+        for kind in QuantKind::ALL {
+            let odd = kind.block_len();
+            for (m, n, k) in [(1, 37, 9 * odd), (2, 1, odd), (3, 70, 2 * odd), (4, 33, 3 * odd), (19, 50, 5 * odd)] {
+                let w = weights(kind, n, k);
+                let mut x = vec![0.0f32; m * k];
+                Generator::new(k as u64).fill_normal(&mut x, 0.3, 1.0);
+                // A block of zeros, one of tiny numbers, and one number far above the rest.
+                x[..32].fill(0.0);
+                x[(m - 1) * k..][..32].iter_mut().for_each(|x| *x *= 1e-35);
+                x[m * k - 1] = 1000.0;
+                let decoded = w.dequantize().unwrap().to_vec::<f32>().unwrap();
+                let input = Tensor::new(&x).unwrap().reshape([m, k]).unwrap();
+                for (level, threads) in [(Level::Baseline, 1), (Level::Avx2, 3), (Level::Avx512, 1), (Level::Avx512, 2)]
+                {
+                    force_level(level);
+                    set_num_threads(threads).unwrap();
+                    let y = w.linear(&input).unwrap().to_vec::<f32>().unwrap();
+                    for (i, x) in x.chunks(k).enumerate() {
+                        for (j, w) in decoded.chunks(k).enumerate() {
+                            let (mut exact, mut bound) = (0.0, 1e-30);
+                            for (x, w) in x.chunks(32).zip(w.chunks(32)) {
+                                let most = x.iter().fold(0.0f32, |m, x| m.max(x.abs())) as f64;
+                                // What is known of the numbers of a block before they are scaled rounds too.
+                                let large = w.iter().fold(0.0f32, |m, w| m.max(w.abs())) as f64;
+                                for (&x, &w) in x.iter().zip(w) {
+                                    exact += x as f64 * w as f64;
+                                    bound += most * (w.abs() as f64 / 65536.0 + large * 4e-6);
+                                }
+                            }
+                            let apart = (y[i * n + j] as f64 - exact).abs();
+                            assert!(
+                                apart <= bound,
+                                "{kind} at {level:?}, {m} x {n} x {k}: {} for {exact}, {bound} allowed",
+                                y[i * n + j]
+                            );
+                            worst = worst.max(apart / bound);
+                        }
+                    }
+                }
+            }
+        }
+        println!("errors of at most {worst:.2} of what is allowed");
+        set_num_threads(0).unwrap();
+        force_level(Level::Avx512);
+    }
+
+    #[test]
+    fn products_of_what_is_not_finite_or_does_not_fit() -> Result<()> {
+        for m in [1, 9] {
+            for bad in [f32::NAN, f32::INFINITY] {
+                let w = weights(QuantKind::Q4_1, 20, 64);
+                let mut x = vec![1.0f32; m * 64];
+                x[40] = bad;
+                let y = w.linear(&Tensor::new(&x)?.reshape([m, 64])?)?.to_vec::<f32>()?;
+                assert!(y[..20].iter().all(|y| !y.is_finite()) && y[20..].iter().all(|y| y.is_finite()));
+            }
+        }
+        let w = weights(QuantKind::Q8_0, 3, 32);
+        assert_eq!(w.linear(&Tensor::zeros([2, 0, 32], DType::F32)?)?.dims(), [2, 0, 3]);
+        assert_eq!(w.linear(&Tensor::zeros([32], DType::F16)?)?.dims(), [3]);
+        assert!(w.linear(&Tensor::zeros([2, 31], DType::F32)?).is_err());
+        assert!(w.linear(&Tensor::zeros([2, 32], DType::I64)?).is_err());
+        assert!(w.linear(&Tensor::zeros([2, 32], DType::F32)?.requires_grad()?).is_err());
+        let rows = w.embedding(&Tensor::new([[2i64], [0]])?)?;
+        assert_eq!(rows.dims(), [2, 1, 32]);
+        let all = w.dequantize()?.to_vec::<f32>()?;
+        assert_eq!(rows.to_vec::<f32>()?, [&all[64..], &all[..32]].concat());
+        for index in [-1i64, 3] {
+            assert!(matches!(w.embedding(&Tensor::new([index])?), Err(Error::Index { size: 3, .. })));
+        }
+        Ok(())
     }
 }

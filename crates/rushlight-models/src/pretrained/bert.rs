@@ -113,7 +113,7 @@ impl Bert {
             name.ends_with("position_ids") || ["pooler.", "cls.", "classifier."].iter().any(|p| name.starts_with(p))
         };
         let of = |own: &str| format!("{prefix}{}", name_of(own));
-        load(&mut bert, &file, &Names { of: &of, turned: &|_| false, unused: &unused })?;
+        load(&mut bert, &file, &Names { of: &of, turned: &|_| false, unused: &unused, kept: &|_| false })?;
         bert.eval();
         Ok(bert)
     }

@@ -87,7 +87,11 @@ impl Gpt {
         let unused = |name: &str| {
             name == "lm_head.weight" || name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
         };
-        load(&mut gpt, &file, &Names { of: &|own| format!("{prefix}{own}"), turned: &turned, unused: &unused })?;
+        load(
+            &mut gpt,
+            &file,
+            &Names { of: &|own| format!("{prefix}{own}"), turned: &turned, unused: &unused, kept: &|_| false },
+        )?;
         gpt.eval();
         Ok(gpt)
     }

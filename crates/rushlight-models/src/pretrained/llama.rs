@@ -6,9 +6,10 @@
 //! of its second half to row `2i + 1`. Here no row is moved: the network of a GGUF file turns neighbours
 //! (`RotaryPairs::Interleaved`). The products of queries and keys are the same, and blocks can stay as they are.
 
+use std::collections::HashSet;
 use std::path::Path;
 
-use rushlight::io::{TensorFile, Value};
+use rushlight::io::{Stored, TensorFile, TensorInfo, Value};
 use rushlight::nn::Module;
 use rushlight::{Error, Result, RotaryPairs};
 
@@ -189,7 +190,13 @@ impl Llama {
         let sizes = [config.vocab_size, config.hidden_size];
         check_sizes(file, &of("embed_tokens.weight"), sizes, config.num_hidden_layers)?;
         let mut llama = Llama::with(config, placeholder)?;
-        load(&mut llama, file, &Names { of, turned: &|_| false, unused })?;
+        let quantised = |own: &str| matches!(file.info(&of(own)), Some(TensorInfo { stored: Stored::Quant(_), .. }));
+        let matrices: HashSet<String> = llama.matrices().into_iter().map(|(own, _)| own).collect();
+        let kept = |own: &str| quantised(own) && matrices.contains(own);
+        load(&mut llama, file, &Names { of, turned: &|_| false, unused, kept: &kept })?;
+        for (own, weight) in llama.matrices().into_iter().filter(|(own, _)| kept(own)) {
+            *weight = file.weight(&of(&own))?;
+        }
         llama.eval();
         Ok(llama)
     }

@@ -3,12 +3,12 @@
 //! | | folder | GGUF file |
 //! |---|---|---|
 //! | architecture and sizes | `config.json` | `general.architecture` and its keys |
-//! | weights | `model.safetensors`, or shards with an index | tensors, quantised ones taken as f32 |
+//! | weights | `model.safetensors`, or shards with an index | tensors, quantised ones as they are |
 //! | tokenizer | `tokenizer.json` | `tokenizer.ggml.*` |
 //! | chat template | `tokenizer_config.json`, `chat_template.jinja` | `tokenizer.chat_template` |
 //!
 //! Each architecture is a file here, which says how its weights are named there. Weights in f32 are used where they lie
-//! in the mapped file.
+//! in the mapped file, and so are quantised ones, in their blocks.
 
 mod bert;
 mod config;
@@ -48,12 +48,11 @@ impl Network {
 
     /// Tokens that it knows.
     pub fn vocab_size(&self) -> usize {
-        let table = match self {
-            Network::Bert(bert) => &bert.embeddings.word,
-            Network::Gpt(gpt) => &gpt.wte,
-            Network::Llama(llama) => &llama.embed_tokens,
-        };
-        table.weight.dims()[0]
+        match self {
+            Network::Bert(bert) => bert.embeddings.word.weight.dims()[0],
+            Network::Gpt(gpt) => gpt.wte.weight.dims()[0],
+            Network::Llama(llama) => llama.embed_tokens.weight.shape()[0],
+        }
     }
 }
 
@@ -70,7 +69,8 @@ impl Network {
 /// # Ok::<(), rushlight::Error>(())
 /// ```
 pub struct Pretrained {
-    /// The network, in evaluation mode; its parameters ask for gradients.
+    /// The network, in evaluation mode. Its parameters ask for gradients, unless some of them are quantised: then call
+    /// [`set_requires_grad`](rushlight::nn::Module::set_requires_grad) to train it, which makes all of them f32.
     pub network: Network,
     /// Its tokenizer, if there is one.
     pub tokenizer: Option<Tokenizer>,

@@ -17,6 +17,8 @@ pub(super) struct Names<'a> {
     pub turned: &'a dyn Fn(&str) -> bool,
     /// Whether a tensor of the file (by its name there) is known not to be needed.
     pub unused: &'a dyn Fn(&str) -> bool,
+    /// Whether a parameter is left as it is, for the caller to take it as the file keeps it.
+    pub kept: &'a dyn Fn(&str) -> bool,
 }
 
 /// A matrix without memory, to be replaced by one of a file.
@@ -40,7 +42,8 @@ pub(super) fn check_sizes(file: &TensorFile, table: &str, [rows, width]: [usize;
     }
 }
 
-/// Gives each parameter of `network` the numbers that the file has for it, as f32, and asks for their gradients.
+/// Gives each parameter of `network` the numbers that the file has for it, as f32, and asks for their gradients, unless
+/// some are kept as they are in the file.
 ///
 /// Errors: parameters that the file has not, or of another shape, and tensors that the network has no place for: up to
 /// eight of them, by the file's names.
@@ -73,12 +76,17 @@ pub(super) fn load(network: &mut dyn Module, file: &TensorFile, names: &Names<'_
         let message = format!("the tensors are not those of the network: {}{more}", problems.join("; "));
         return Err(Error::format(file.path(), 0, message));
     }
+    let mut trained = true;
+    network.visit(&mut Path::default(), &mut |own, _, _| trained &= !(names.kept)(own));
     network.visit_mut(&mut Path::default(), &mut |own, _, t| {
+        if (names.kept)(own) {
+            return Ok(());
+        }
         let mut new = file.tensor(&(names.of)(own))?.to_dtype(DType::F32)?;
         if (names.turned)(own) {
             new = new.t()?.contiguous()?;
         }
-        *t = new.requires_grad()?;
+        *t = if trained { new.requires_grad()? } else { new };
         Ok(())
     })
 }

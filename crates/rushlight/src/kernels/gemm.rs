@@ -6,7 +6,9 @@
 //! An element's sum runs over k in an order that only the sizes decide; threads share out elements, never a sum. So
 //! results are the same on any number of threads.
 
+use super::lanes;
 use super::parallel::{self, GRAIN};
+use super::simd::dispatch;
 use super::turn::{Grid, Turn, turn};
 use crate::dtype::Element;
 use crate::storage::Buffer;
@@ -15,6 +17,9 @@ use crate::storage::Buffer;
 const THREADED: usize = 1 << 20;
 /// Multiply-adds a task has when many products, or the pieces of a matrix-vector product, are shared out.
 const TASK: usize = 1 << 18;
+/// Multiply-adds from which a row times contiguous columns (`x · wᵀ` of one row) is worth a second thread, and twice those
+/// of a task: each weight is read once and from memory, which one core does not read as fast as two.
+const STREAMED: usize = 1 << 17;
 /// Multiply-adds from which products of a batch run one after the other, each on all threads.
 const LARGE: usize = 1 << 26;
 /// Columns a piece of a matrix-vector product has at least: where they are strided, a row of the piece is one page.
@@ -147,7 +152,8 @@ fn check_bounds(len: usize, offset: usize, dims: [(usize, isize); 2]) {
 /// Panics where the sizes do not fit, or a matrix reaches outside its slice.
 pub(crate) fn gemm<T: MatMul>(out: MatMut<T>, lhs: Mat<T>, rhs: Mat<T>, accumulate: bool) {
     let work = checked_work(&out, &lhs, &rhs);
-    if work < THREADED {
+    let streams = (out.rows == 1 && rhs.row_stride == 1) || (out.cols == 1 && lhs.col_stride == 1);
+    if work < if streams { STREAMED } else { THREADED } {
         T::product(out, lhs, rhs, accumulate, 1);
     } else if out.rows == 1 && out.col_stride == 1 {
         row_times_matrix(out, lhs, rhs, accumulate);
@@ -206,11 +212,14 @@ fn checked_work<T>(out: &MatMut<T>, lhs: &Mat<T>, rhs: &Mat<T>) -> usize {
 /// for a piece of few columns is summed in another order.
 fn row_times_matrix<T: MatMul>(out: MatMut<T>, lhs: Mat<T>, rhs: Mat<T>, accumulate: bool) {
     let (n, k) = (out.cols, lhs.cols);
-    let least = if rhs.row_stride == 1 { 1 } else { PIECE };
-    let piece = (TASK / k.max(1)).next_multiple_of(16).max(least);
+    let (task, least) = if rhs.row_stride == 1 { (STREAMED / 2, 1) } else { (TASK, PIECE) };
+    let piece = (task / k.max(1)).next_multiple_of(16).max(least);
     parallel::chunks(&mut out.data[out.offset..out.offset + n], piece, |from, out| {
         let cols = out.len();
-        T::product(MatMut::row_major(out, 1, cols), lhs, rhs.block((0, k), (from, cols)), accumulate, 1);
+        let rhs = rhs.block((0, k), (from, cols));
+        if !T::dots(out, lhs, rhs, accumulate) {
+            T::product(MatMut::row_major(out, 1, cols), lhs, rhs, accumulate, 1);
+        }
     });
 }
 
@@ -273,7 +282,13 @@ pub(crate) trait MatMul: Element {
     /// [`gemm`] on `threads` threads, its arguments checked already.
     fn product(out: MatMut<Self>, lhs: Mat<Self>, rhs: Mat<Self>, accumulate: bool, threads: usize);
 
-    /// The same of operands rounded to bf16; `false`, and nothing changed, where that is no faster or not for this type.
+    /// The product of a row with contiguous columns, one after the other, as memory is read fastest; `false`, and nothing
+    /// done, of others.
+    fn dots(_out: &mut [Self], _lhs: Mat<Self>, _rhs: Mat<Self>, _accumulate: bool) -> bool {
+        false
+    }
+
+    /// [`MatMul::product`] of operands rounded to bf16; `false`, and nothing changed, where that is no faster or not for this type.
     fn rounded_product(_: &mut MatMut<Self>, _: Mat<Self>, _: Mat<Self>, _accumulate: bool, _threads: usize) -> bool {
         false
     }
@@ -284,6 +299,24 @@ macro_rules! native {
         impl MatMul for $t {
             $($rounded_product)?
 
+            fn dots(out: &mut [$t], lhs: Mat<$t>, rhs: Mat<$t>, accumulate: bool) -> bool {
+                let (k, Ok(stride)) = (lhs.cols, usize::try_from(rhs.col_stride)) else { return false };
+                if lhs.col_stride != 1 || rhs.row_stride != 1 {
+                    return false;
+                }
+                let x = &lhs.data[lhs.offset..][..k];
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for (j, out) in out.iter_mut().enumerate() {
+                            let w = &rhs.data[rhs.offset + j * stride..][..k];
+                            let sum = lanes::sum2(x, w, #[inline(always)] |x, w| x * w);
+                            *out = if accumulate { *out + sum } else { sum };
+                        }
+                    },
+                );
+                true
+            }
 
             fn product(out: MatMut<Self>, lhs: Mat<Self>, rhs: Mat<Self>, accumulate: bool, threads: usize) {
                 // What follows thinks in rows of the output.

@@ -17,6 +17,7 @@ pub(crate) mod optim;
 pub mod parallel;
 pub(crate) mod pool;
 pub(crate) mod quant;
+pub(crate) mod quant_matmul;
 pub(crate) mod random;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;

@@ -157,6 +157,125 @@ pub(crate) fn decode_q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     }
 }
 
+/// A way of keeping numbers in blocks, for the products of `quant_matmul`.
+pub(crate) trait Blocks {
+    /// Numbers of a block.
+    const LEN: usize;
+    /// Bytes of a block.
+    const SIZE: usize;
+    /// Whether every 16 numbers have a scale of their own, rather than every 32.
+    const SIXTEENS: bool = false;
+
+    /// The numbers of one block.
+    fn decode(block: &[u8], out: &mut [f32]);
+
+    /// Of the 32 numbers `j` of a block what is kept, as bytes `q` from 0 up, and for each half of them `(d, m)`, by which
+    /// they are `d·q + m`.
+    fn bytes(block: &[u8], j: usize, q: &mut [u8; 32]) -> [(f32, f32); 2];
+}
+
+macro_rules! blocks {
+    ($name:ident, $len:literal, $size:literal, $decode:ident, $sixteens:literal, $bytes:expr) => {
+        #[allow(non_camel_case_types)]
+        pub(crate) struct $name;
+
+        impl Blocks for $name {
+            const LEN: usize = $len;
+            const SIZE: usize = $size;
+            const SIXTEENS: bool = $sixteens;
+            #[inline(always)]
+            fn decode(block: &[u8], out: &mut [f32]) {
+                $decode(bytes(block, 0), &mut out.as_chunks_mut::<$len>().0[0]);
+            }
+            #[inline(always)]
+            fn bytes(block: &[u8], j: usize, q: &mut [u8; 32]) -> [(f32, f32); 2] {
+                let f: fn(&[u8; $size], usize, &mut [u8; 32]) -> [(f32, f32); 2] = $bytes;
+                f(bytes(block, 0), j, q)
+            }
+        }
+    };
+}
+
+/// The same scale and minimum for both halves.
+#[inline(always)]
+fn both(d: f32, m: f32) -> [(f32, f32); 2] {
+    [(d, m); 2]
+}
+
+#[inline(always)]
+fn split(nibbles: &[u8; 16], q: &mut [u8; 32]) {
+    let (low, high) = q.split_at_mut(16);
+    for (i, b) in nibbles.iter().enumerate() {
+        (low[i], high[i]) = (b & 15, b >> 4);
+    }
+}
+
+#[inline(always)]
+fn split_fifth(nibbles: &[u8; 16], fifth: &[u8; 4], q: &mut [u8; 32]) {
+    split(nibbles, q);
+    let fifth = u32::from_le_bytes(*fifth);
+    q.iter_mut().enumerate().for_each(|(i, q)| *q |= fifth_bit(fifth, i));
+}
+
+/// Four bits of each of 32 bytes: the lower for even `j`.
+#[inline(always)]
+fn of_64(groups: &[u8], j: usize, q: &mut [u8; 32]) {
+    let from = bytes::<32>(groups, j / 2 * 32);
+    q.iter_mut().zip(from).for_each(|(q, b)| *q = (b >> (4 * (j % 2))) & 15);
+}
+
+/// Scale and minimum of the 32 numbers `j` of a K block.
+#[inline(always)]
+fn k_pair(block: &[u8], j: usize) -> (f32, f32) {
+    let (s, t) = k_scale(bytes(block, 4), j);
+    (half(block, 0) * s as f32, -(half(block, 2) * t as f32))
+}
+
+blocks!(Q8_0, 32, 34, decode_q8_0, false, |block, _, q| {
+    // From −128 up.
+    q.iter_mut().zip(&block[2..]).for_each(|(q, b)| *q = b ^ 0x80);
+    let d = half(block, 0);
+    both(d, -128.0 * d)
+});
+blocks!(Q4_0, 32, 18, decode_q4_0, false, |block, _, q| {
+    split(bytes(block, 2), q);
+    let d = half(block, 0);
+    both(d, -8.0 * d)
+});
+blocks!(Q4_1, 32, 20, decode_q4_1, false, |block, _, q| {
+    split(bytes(block, 4), q);
+    both(half(block, 0), half(block, 2))
+});
+blocks!(Q5_0, 32, 22, decode_q5_0, false, |block, _, q| {
+    split_fifth(bytes(block, 6), bytes(block, 2), q);
+    let d = half(block, 0);
+    both(d, -16.0 * d)
+});
+blocks!(Q5_1, 32, 24, decode_q5_1, false, |block, _, q| {
+    split_fifth(bytes(block, 8), bytes(block, 4), q);
+    both(half(block, 0), half(block, 2))
+});
+blocks!(Q4_K, 256, 144, decode_q4_k, false, |block, j, q| {
+    of_64(&block[16..], j, q);
+    let (d, m) = k_pair(block, j);
+    both(d, m)
+});
+blocks!(Q5_K, 256, 176, decode_q5_k, false, |block, j, q| {
+    of_64(&block[48..], j, q);
+    q.iter_mut().zip(bytes::<32>(block, 16)).for_each(|(q, bits)| *q |= ((bits >> j) & 1) << 4);
+    let (d, m) = k_pair(block, j);
+    both(d, m)
+});
+blocks!(Q6_K, 256, 210, decode_q6_k, true, |block, j, q| {
+    let (h, k) = (j / 4, j % 4);
+    let (low, high) = (bytes::<32>(block, 64 * h + 32 * (k % 2)), bytes::<32>(block, 128 + 32 * h));
+    for (q, (low, high)) in q.iter_mut().zip(low.iter().zip(high)) {
+        *q = ((low >> (4 * (k / 2))) & 15) | (((high >> (2 * k)) & 3) << 4);
+    }
+    let scale = |i: usize| half(block, 208) * block[192 + 2 * j + i] as i8 as f32;
+    [0, 1].map(|i| (scale(i), -32.0 * scale(i)))
+});
+
 /// The nearest of 255 multiples of the largest magnitude over 127. Halves go away from zero.
 #[inline(always)]
 pub(crate) fn encode_q8_0(x: &[f32; 32], block: &mut [u8; 34]) {

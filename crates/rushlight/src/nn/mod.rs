@@ -12,6 +12,7 @@ mod mixture;
 mod module;
 mod norm;
 mod position;
+mod quantized;
 mod recurrent;
 mod simple;
 mod transformer;
@@ -27,6 +28,7 @@ pub use mixture::{ExpertGates, MixtureOfExperts};
 pub use module::{Buffer, Description, Kind, Layer, Module, Path, StateDict, Visitor, VisitorMut};
 pub use norm::{BatchNorm, GroupNorm, LayerNorm, RmsNorm};
 pub use position::{Rotary, sinusoidal_positions};
+pub use quantized::{QEmbedding, QLinear};
 pub use recurrent::{Gru, GruCell, Lstm, LstmCell, LstmState, Nonlinearity, RecurrentOptions, Rnn, RnnCell};
 pub use rushlight_derive::Module;
 pub use simple::{

@@ -93,9 +93,9 @@ fn products_of_any_size_and_stride_are_right() {
 }
 
 #[test]
-fn a_right_operand_turned_in_blocks_is_right() {
+fn a_right_operand_of_contiguous_columns_is_right() {
     let mut rng = Rng(9);
-    for (m, n, k) in [(5, 200, 40), (3, 130, 2000), (40, 40_000, 3)] {
+    for (m, n, k) in [(5, 200, 40), (3, 130, 2000), (40, 40_000, 3), (1, 700, 301), (1, 1, 140_001)] {
         let (a, b) = (rng.numbers::<f64>(m * k), rng.numbers::<f64>(n * k));
         let mut c = vec![1.0; m * n];
         gemm(MatMut::row_major(&mut c, m, n), Mat::row_major(&a, m, k), Mat::row_major(&b, n, k).t(), true);
