@@ -9,6 +9,7 @@ macro_rules! say {
 }
 
 mod chat;
+mod checkpoint;
 mod classifier;
 mod convert;
 mod data;

@@ -6,19 +6,19 @@
 //! RUN/tokenizer.json           how text becomes tokens, where it learns from text
 //! RUN/model.safetensors        the trained network
 //! RUN/checkpoint.safetensors   all that --resume needs: network, optimizer, generator, place
+//! RUN/checkpoint.previous.safetensors  the one before, for when the newest is damaged
 //! RUN/*.svg, *.png             pictures
 //! ```
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rushlight::data::points::PointSet;
-use rushlight::io::{load_safetensors, save_safetensors, write_atomic};
-use rushlight::nn::{Module, StateDict};
+use rushlight::io::write_atomic;
+use rushlight::nn::Module;
 use rushlight::optim::Optimizer;
-use rushlight::random;
 use rushlight_models::text::Tokenizer;
 use rushlight_models::{GptConfig, TranslatorConfig};
 use serde::{Deserialize, Serialize};
@@ -196,20 +196,23 @@ impl Config {
 pub struct Run {
     pub folder: PathBuf,
     pub config: Config,
-    tokenizer: Option<Tokenizer>,
+    pub(crate) tokenizer: Option<Tokenizer>,
+    /// The checksum of tokenizer.json, once it was asked for.
+    pub(crate) tokenizer_sum: OnceLock<String>,
 }
 
 impl Run {
     /// A run to be made, of which nothing is on the disk yet; refuses a folder that holds one already.
     pub fn new(folder: &Path, config: Config) -> Outcome<Run> {
         config.check("--")?;
-        if ["config.json", "checkpoint.safetensors", "model.safetensors"].iter().any(|f| folder.join(f).exists()) {
+        // A checkpoint alone is what a run leaves that was killed while it was made.
+        if ["config.json", "metrics.jsonl", "model.safetensors"].iter().any(|f| folder.join(f).exists()) {
             let f = folder.display();
             return Err(
                 format!("{f} holds a run already; go on with --resume {f}, or name another folder with --out").into()
             );
         }
-        Ok(Run { folder: folder.to_path_buf(), config, tokenizer: None })
+        Ok(Run { folder: folder.to_path_buf(), config, tokenizer: None, tokenizer_sum: OnceLock::new() })
     }
 
     /// A run to be made whose tokens are those of `tokenizer`, which it keeps.
@@ -228,13 +231,14 @@ impl Run {
         let text = serde_json::to_string_pretty(&self.config)?;
         let there = self.folder.exists();
         std::fs::create_dir_all(&self.folder).map_err(|e| format!("{}: {e}", self.folder.display()))?;
+        self.forget_checkpoints();
         let path = self.path("config.json");
         let tokens = self.tokenizer.as_ref().map_or(Ok(()), |t| Ok(t.save(self.path("tokenizer.json"))?));
         let made = tokens.and_then(|()| self.save_checkpoint(model, optimizer, &Progress::default())).and_then(|()| {
             Ok(write_atomic(&path, |f| writeln!(f, "{text}").map_err(|e| rushlight::Error::io(&path, e)))?)
         });
         if made.is_err() {
-            let _ = std::fs::remove_file(self.path("checkpoint.safetensors"));
+            self.forget_checkpoints();
             if self.tokenizer.is_some() {
                 let _ = std::fs::remove_file(self.path("tokenizer.json"));
             }
@@ -262,61 +266,11 @@ impl Run {
             }
             None => None,
         };
-        Ok(Run { folder: folder.to_path_buf(), config, tokenizer })
+        Ok(Run { folder: folder.to_path_buf(), config, tokenizer, tokenizer_sum: OnceLock::new() })
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
-    }
-
-    /// Writes the trained network.
-    pub fn save_model(&self, model: &impl Module) -> Outcome {
-        let metadata = BTreeMap::from([("config".to_string(), serde_json::to_string(&self.config)?)]);
-        Ok(save_safetensors(self.path("model.safetensors"), &model.state_dict(), &metadata)?)
-    }
-
-    /// Reads the trained network, or the last checkpoint's where training has not ended.
-    pub fn load_model(&self, model: &mut impl Module) -> Outcome {
-        let path = self.path("model.safetensors");
-        let state = match path.exists() {
-            true => load_safetensors(&path)?.0,
-            false => part(&load_safetensors(self.path("checkpoint.safetensors"))?.0, "model."),
-        };
-        model.load_state_dict(&state).map_err(|e| format!("{}: {e}", path.display()).into())
-    }
-
-    /// Writes all that `--resume` needs, in one file, in the place of the one before.
-    pub fn save_checkpoint(&self, model: &impl Module, optimizer: &Optimizer, progress: &Progress) -> Outcome {
-        self.save_checkpoint_of(model, optimizer.state_dict()?, progress)
-    }
-
-    /// [`Run::save_checkpoint`] with the state of an optimizer.
-    pub fn save_checkpoint_of(&self, model: &impl Module, optimizer: StateDict, progress: &Progress) -> Outcome {
-        let mut all = StateDict::new();
-        all.extend(model.state_dict().into_iter().map(|(k, v)| (format!("model.{k}"), v)));
-        all.extend(optimizer.into_iter().map(|(k, v)| (format!("optimizer.{k}"), v)));
-        let metadata = BTreeMap::from([
-            ("progress".to_string(), serde_json::to_string(progress)?),
-            ("random".to_string(), serde_json::to_string(&random::state())?),
-        ]);
-        Ok(save_safetensors(self.path("checkpoint.safetensors"), &all, &metadata)?)
-    }
-
-    /// Puts model, optimizer and generator where the last checkpoint left them, and says where that is.
-    pub fn load_checkpoint(&self, model: &mut impl Module, optimizer: &mut Optimizer) -> Outcome<Progress> {
-        let path = self.path("checkpoint.safetensors");
-        let (all, metadata) = load_safetensors(&path)?;
-        let named = |key: &str| {
-            metadata.get(key).ok_or_else(|| format!("{}: no {key} in it; not a checkpoint of ours", path.display()))
-        };
-        let bad = |e: serde_json::Error| format!("{}: {e}", path.display());
-        let progress: Progress = serde_json::from_str(named("progress")?).map_err(bad)?;
-        let generator = serde_json::from_str(named("random")?).map_err(bad)?;
-        let in_file = |e: rushlight::Error| format!("{}: {e}", path.display());
-        model.load_state_dict(&part(&all, "model.")).map_err(in_file)?;
-        optimizer.load_state_dict(&part(&all, "optimizer.")).map_err(in_file)?;
-        random::set_state(generator);
-        Ok(progress)
     }
 
     /// metrics.jsonl, cut to what belongs to a checkpoint: later lines come again. Lines that were lost stay lost.
@@ -327,11 +281,29 @@ impl Run {
             let old = &old[..old.len().min(keep as usize)];
             let keep = old.iter().rposition(|&b| b == b'\n').map_or(0, |i| i as u64 + 1);
             let mut file = File::options().create(true).truncate(false).write(true).open(&path)?;
+            match file.try_lock() {
+                Err(std::fs::TryLockError::WouldBlock) => {
+                    return Err(std::io::Error::other("another training writes to it; wait for its end, or stop it"));
+                }
+                // Some file systems know no locks.
+                Ok(()) | Err(std::fs::TryLockError::Error(_)) => self.tidy(),
+            }
             file.set_len(keep)?;
             std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(keep))?;
             Ok(Metrics { path: path.clone(), file, bytes: keep })
         };
         open().map_err(|e| format!("{}: {e}", path.display()).into())
+    }
+
+    /// Removes the unfinished files of a session that was killed. Whoever calls this is the only one who trains here.
+    fn tidy(&self) {
+        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(".rushlight-") && name.ends_with(".tmp") {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// All lines of metrics.jsonl.
@@ -345,11 +317,6 @@ impl Run {
         }
         Ok(out)
     }
-}
-
-/// The tensors whose name starts with `prefix`, without it.
-fn part(all: &StateDict, prefix: &str) -> StateDict {
-    all.iter().filter_map(|(k, v)| Some((k.strip_prefix(prefix)?.to_string(), v.clone()))).collect()
 }
 
 /// One line of metrics.jsonl.

@@ -288,3 +288,16 @@ fn bad_arguments_are_errors_that_say_what_is_wrong() {
     let huge = Tensor::new(1f32).unwrap().expand([1usize << 55]).unwrap();
     assert!(message(huge.contiguous()).contains("cannot allocate"));
 }
+
+/// Strides that no element is reached by may be any number.
+#[test]
+fn strides_that_are_never_taken() {
+    let t = Tensor::arange(0.0, 6.0, 1.0, DType::F64).unwrap();
+    let far = isize::MAX / 2 + 1;
+    let empty = t.as_strided([1usize << 32, 0], &[far, far], usize::MAX).unwrap();
+    assert_eq!(empty.flip(0).unwrap().to_f64_vec().unwrap(), [0.0; 0]);
+    let one = t.as_strided([1, 1, 2], &[far, far, 1], 3).unwrap();
+    let diagonal = one.diagonal(0, 0, 1).unwrap().flip(1).unwrap();
+    assert_eq!(diagonal.to_f64_vec().unwrap(), [3.0, 4.0]);
+    assert!(t.as_strided([2, 1], &[far, 1], 0).is_err());
+}

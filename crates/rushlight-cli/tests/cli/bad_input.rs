@@ -153,6 +153,24 @@ fn headers_that_claim_2_to_the_60_bytes() {
     }
 }
 
+/// However little memory there is: a size, and no abort. Where a training begins, and within its steps.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let line = "train points --points 20000 --batch 20000 --hidden 2048 --epochs 1 --threads 1 --out";
+    let mut refusals = 0;
+    for (i, limit) in [120_000, 240_000, 400_000].into_iter().enumerate() {
+        let line = format!("{line} run-{i}");
+        let said = Said::from(limited(dir, &format!("ulimit -v {limit}"), &line).output().unwrap());
+        assert_eq!(said.code, Some(1), "{limit} KiB: {}", said.err);
+        assert!(said.err.starts_with("error: ") && said.err.ends_with(" bytes\n"), "{limit} KiB: {}", said.err);
+        refusals += usize::from(said.err.contains(": cannot allocate "));
+    }
+    assert!(refusals == 3, "{refusals}");
+}
+
 /// The command under limits that the shell sets.
 #[cfg(unix)]
 pub fn limited(dir: &Path, limits: &str, line: &str) -> Command {

@@ -76,6 +76,7 @@ fn checkpoints_that_are_cut() {
     let dir = dir.path();
     finished(dir);
     let path = dir.join("run/checkpoint.safetensors");
+    fs::remove_file(dir.join("run/checkpoint.previous.safetensors")).unwrap();
     let whole = fs::read(&path).unwrap();
     // Without a model, eval takes the checkpoint's.
     fs::remove_file(dir.join("run/model.safetensors")).unwrap();
@@ -95,34 +96,65 @@ fn checkpoints_that_are_cut() {
     refused(dir, "train points --resume run", &["run/checkpoint.safetensors: no progress in it; not a checkpoint"]);
 }
 
-/// A flipped bit can make another good number, which no reader can tell; all else is refused, and nothing panics.
+/// A flipped bit anywhere is found; the checkpoint before leads to the same end, and a network that is damaged is refused.
 #[test]
 fn checkpoints_with_flipped_bits() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     finished(dir);
-    let good_files = snapshot(&dir.join("run"));
-    let path = dir.join("run/checkpoint.safetensors");
-    let whole = fs::read(&path).unwrap();
-    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
-    // The high bit is never ASCII: in the header's text it cannot go unseen.
-    for at in (8..header).step_by(header.div_ceil(12)) {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 0x80;
-        fs::write(&path, bytes).unwrap();
-        refused(dir, "train points --resume run", &["run/checkpoint.safetensors: "]);
-    }
-    let flips = (0..8).chain((8..header).step_by(header.div_ceil(16))).chain((header..whole.len()).step_by(4001));
-    for at in flips {
-        for (file, bytes) in &good_files {
-            fs::write(file, bytes).unwrap();
-        }
-        let mut bytes = whole.clone();
+    let run = dir.join("run");
+    let good_files = snapshot(&run);
+    let restore = || {
+        fs::remove_dir_all(&run).unwrap();
+        fs::create_dir(&run).unwrap();
+        good_files.iter().for_each(|(file, bytes)| fs::write(file, bytes).unwrap());
+    };
+    let flip = |name: &str, at: usize| {
+        let mut bytes = good_files[&run.join(name)].clone();
         bytes[at] ^= 1;
-        fs::write(&path, bytes).unwrap();
-        let said = run(dir, "train points --resume run");
-        assert!(matches!(said.code, Some(0 | 1)) && !said.err.contains("panicked"), "byte {at}: {}", said.err);
+        fs::write(run.join(name), bytes).unwrap();
+    };
+    let (newest, previous) = ("checkpoint.safetensors", "checkpoint.previous.safetensors");
+    let whole = &good_files[&run.join(newest)];
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let step = |ends: std::ops::Range<usize>, n: usize| ends.clone().step_by(ends.len().div_ceil(n));
+    for at in (0..8).chain(step(8..header, 12)).chain(step(header..whole.len(), 8)) {
+        if whole[at] == b' ' {
+            continue; // between the header's JSON and the elements: no content
+        }
+        flip(newest, at);
+        fs::remove_file(run.join("model.safetensors")).unwrap();
+        let said = Said::from(command(dir, "train points --resume run").output().unwrap());
+        assert_eq!(said.code, Some(0), "byte {at}: {}", said.err);
+        let start = "warning: run/checkpoint.safetensors: ";
+        assert!(said.err.contains(start) && said.err.contains("the checkpoint before it is used"), "{}", said.err);
+        assert!(said.out.contains("at epoch 1, step 0\n"), "{}", said.out);
+        let model = run.join("model.safetensors");
+        assert!(fs::read(&model).unwrap() == good_files[&model], "byte {at}");
+        // Put aside, not taken for the previous one.
+        assert!(run.join("checkpoint.damaged.safetensors").exists());
+        assert!(fs::read(run.join(previous)).unwrap() == good_files[&run.join(previous)]);
+        restore();
+
+        flip("model.safetensors", at.min(good_files[&model].len() - 1));
+        refused(dir, "eval run", &["run/model.safetensors: ", "rushlight train points --resume run makes it anew"]);
+        restore();
     }
+    flip(newest, whole.len() - 1);
+    flip(previous, good_files[&run.join(previous)].len() - 1);
+    refused(
+        dir,
+        "train points --resume run",
+        &[
+            "run/checkpoint.safetensors: its content is damaged",
+            "and the one before: run/checkpoint.previous.safetensors: ",
+        ],
+    );
+    restore();
+    // A run killed between two names has the previous one alone.
+    fs::remove_file(run.join(newest)).unwrap();
+    good(dir, "train points --resume run");
+    assert!(fs::read(run.join("model.safetensors")).unwrap() == good_files[&run.join("model.safetensors")]);
 }
 
 /// The loss that is no number ends a run before its files are overwritten with it.
@@ -155,9 +187,9 @@ fn a_full_disk() {
     // In units of 512 or 1024 bytes. The checkpoint takes more than either, config.json less.
     let full = "trap '' XFSZ; ulimit -f 4";
     let line = "train points --set xor --points 64 --hidden 32 --epochs 1 --out new";
-    refused_as(dir, line, &mut limited(dir, full, line), &["new/checkpoint.safetensors: File too large"]);
+    refused_as(dir, line, &mut limited(dir, full, line), &["new/.rushlight-checkpoint.tmp: File too large"]);
     fs::create_dir(dir.join("new")).unwrap();
-    refused_as(dir, line, &mut limited(dir, full, line), &["new/checkpoint.safetensors: File too large"]);
+    refused_as(dir, line, &mut limited(dir, full, line), &["new/.rushlight-checkpoint.tmp: File too large"]);
 
     finished(dir);
     let config = fs::read_to_string(dir.join("run/config.json")).unwrap();

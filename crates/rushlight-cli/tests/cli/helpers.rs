@@ -143,8 +143,15 @@ pub fn assert_whole(run: &Path, pictures: &[&str]) {
 
 /// [`assert_whole`] for a run that leaves other files as well.
 pub fn assert_whole_with(run: &Path, pictures: &[&str], others: &[&str]) {
-    let mut expected: Vec<String> =
-        ["checkpoint.safetensors", "config.json", "metrics.jsonl", "model.safetensors"].map(String::from).to_vec();
+    let mut expected: Vec<String> = [
+        "checkpoint.previous.safetensors",
+        "checkpoint.safetensors",
+        "config.json",
+        "metrics.jsonl",
+        "model.safetensors",
+    ]
+    .map(String::from)
+    .to_vec();
     expected.extend(others.iter().map(|name| name.to_string()));
     expected.extend(pictures.iter().flat_map(|p| [format!("{p}.svg"), format!("{p}.png")]));
     expected.sort();

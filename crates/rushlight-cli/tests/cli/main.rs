@@ -6,6 +6,8 @@ mod explain;
 mod formats;
 mod helpers;
 mod images;
+#[cfg(unix)]
+mod killed;
 mod play;
 mod points;
 mod pretrained;

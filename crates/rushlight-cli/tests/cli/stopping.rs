@@ -36,7 +36,7 @@ fn ctrl_c_and_resume(dir: &Path, task: &str, options: &str, steps: usize) {
     assert!(done >= steps && done < of_kind(&metrics(&dir.join("whole")), "step").len(), "stopped too late: {done}");
     let mut files = names(&cut);
     files.retain(|name| name != "tokenizer.json");
-    assert_eq!(files, ["checkpoint.safetensors", "config.json", "metrics.jsonl"]);
+    assert_eq!(files, ["checkpoint.previous.safetensors", "checkpoint.safetensors", "config.json", "metrics.jsonl"]);
     // A run that has not ended can be looked at.
     assert!(good(dir, "eval cut").contains("loss"));
 

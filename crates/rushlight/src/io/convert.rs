@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
+use super::checked::CRC32;
 use super::file::{TensorFile, TensorInfo};
 use super::stored::{Stored, Weight};
 use super::value::Value;
@@ -100,7 +101,9 @@ pub fn convert(from: &TensorFile, path: impl AsRef<Path>, to: ConvertTo) -> Resu
     };
     match &end[..] {
         "safetensors" => {
-            let metadata = from.metadata().iter().map(|(key, value)| (key.clone(), value.to_string()));
+            // The checksum of what it was says nothing of what it becomes.
+            let kept = from.metadata().iter().filter(|(key, _)| key != CRC32);
+            let metadata = kept.map(|(key, value)| (key.clone(), value.to_string()));
             safetensors::write(path, &plan, &metadata.collect::<BTreeMap<_, _>>(), &mut fetch)?;
         }
         "gguf" => gguf::write(path, &plan, &gguf_metadata(from, to), &mut fetch)?,
@@ -146,7 +149,7 @@ fn gguf_metadata(from: &TensorFile, to: ConvertTo) -> Vec<(String, Value)> {
         _ => None,
     };
     let mut seen = HashSet::new();
-    let metadata = from.metadata().iter().filter(|(key, _)| seen.insert(key.as_str()));
+    let metadata = from.metadata().iter().filter(|(key, _)| key != CRC32 && seen.insert(key.as_str()));
     let fresh = |(key, value): &(String, Value)| match file_type {
         Some(number) if key == "general.file_type" => (key.clone(), Value::U32(number)),
         _ => (key.clone(), value.clone()),

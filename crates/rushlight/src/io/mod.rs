@@ -7,6 +7,7 @@
 
 mod archive;
 mod atomic;
+mod checked;
 mod convert;
 mod cursor;
 mod file;
@@ -21,6 +22,7 @@ mod value;
 
 pub use self::safetensors::{load_safetensors, save_safetensors};
 pub use atomic::write_atomic;
+pub use checked::{load_checked, save_checked};
 pub use convert::{ConvertTo, Converted, convert};
 pub use file::{Format, TensorFile, TensorInfo};
 pub use gguf::save_gguf;

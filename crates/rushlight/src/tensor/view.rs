@@ -97,7 +97,9 @@ impl Tensor {
         let layout = self.inside("as_strided", shape.shape("as_strided")?, strides, offset)?;
         self.contiguous()?.view_by(
             "as_strided",
-            Arc::new(move |l| Layout::new(layout.shape().clone(), layout.strides().into(), l.offset() + offset)),
+            Arc::new(move |l| {
+                Layout::new(layout.shape().clone(), layout.strides().into(), l.offset() + layout.offset())
+            }),
         )
     }
 
@@ -137,7 +139,14 @@ impl Tensor {
             );
             return Err(Error::invalid(op, message));
         }
-        Ok(Layout::new(shape, strides.into(), offset))
+        if shape.numel() == 0 {
+            return Ok(Layout::contiguous(shape));
+        }
+        // The step of a single place is never taken, and arithmetic on a huge one would overflow.
+        let most = self.numel() as isize;
+        let strides = shape.iter().zip(strides).map(|(&n, &s)| if n == 1 { s.clamp(-most, most) } else { s });
+        let strides = strides.collect();
+        Ok(Layout::new(shape, strides, offset))
     }
 
     /// The dims in another order: dim `d` of the result is dim `order[d]` of this. PyTorch: `permute`.
