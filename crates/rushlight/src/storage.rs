@@ -56,7 +56,7 @@ fn class_size(class: usize) -> usize {
 
 enum Memory {
     /// From the heap: `calloc`, so that fresh pages are not touched to zero them.
-    Heap { _block: Box<[u64]> },
+    Heap { _block: Exact },
     /// From the heap, to be watched by a sanitizer.
     Exact { _block: Exact },
     /// From the system, in huge pages where it has them.
@@ -88,8 +88,8 @@ impl Block {
             let _ = map.advise(memmap2::Advice::HugePage); // only speed depends on it
             (map.as_mut_ptr(), HUGE_PAGE, Memory::Mapped { _map: map })
         } else {
-            let mut block = zeroed(size + ALIGN)?;
-            (block.as_mut_ptr().cast(), ALIGN, Memory::Heap { _block: block })
+            let block = zeroed(size + ALIGN)?;
+            (block.0.as_ptr(), ALIGN, Memory::Heap { _block: block })
         };
         let skip = base.align_offset(align);
         // SAFETY: `skip < align`, and `align` bytes more than `size` were asked for.
@@ -102,26 +102,20 @@ impl Block {
     }
 }
 
-/// `bytes` zeroed bytes, or `None` where the system refuses them.
-fn zeroed(bytes: usize) -> Option<Box<[u64]>> {
+/// `bytes` zeroed bytes, or `None` where the system refuses them. No Box: moving one would end what was derived from it.
+fn zeroed(bytes: usize) -> Option<Exact> {
     let layout = std::alloc::Layout::array::<u64>(bytes.div_ceil(8)).ok()?;
-    // SAFETY: the size is not zero (at least ALIGN bytes); zero bytes are valid u64; the Box frees with the layout
-    // that it was allocated with.
-    unsafe {
-        let p = std::alloc::alloc_zeroed(layout).cast::<u64>();
-        if p.is_null() {
-            return None;
-        }
-        Some(Box::from_raw(std::ptr::slice_from_raw_parts_mut(p, bytes.div_ceil(8))))
-    }
+    // SAFETY: the size is not zero (at least ALIGN bytes).
+    let start = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?;
+    Some(Exact(start, layout))
 }
 
-/// A heap block of just the size asked for.
+/// A heap block, with the layout that it was allocated with.
 struct Exact(NonNull<u8>, std::alloc::Layout);
 
 impl Drop for Exact {
     fn drop(&mut self) {
-        // SAFETY: allocated in `Block::exact` with this layout.
+        // SAFETY: allocated in `zeroed` or `Block::exact` with this layout.
         unsafe { std::alloc::dealloc(self.0.as_ptr(), self.1) };
     }
 }
