@@ -141,7 +141,7 @@ struct PySentenceEncoder(SentenceEncoder);
 impl PySentenceEncoder {
     /// From a folder.
     #[staticmethod]
-    fn from_pretrained(py: Python<'_>, folder: String) -> PyResult<PySentenceEncoder> {
+    fn from_pretrained(py: Python<'_>, folder: std::path::PathBuf) -> PyResult<PySentenceEncoder> {
         Ok(PySentenceEncoder(py.detach(|| SentenceEncoder::from_pretrained(folder)).or_raise()?))
     }
 
