@@ -238,17 +238,17 @@ macro_rules! pairs {
 
 pairs! {
     /// `input · other`, element by element.
-    mul = |a, b| a.mul(&b);
+    mul = |a, b| times(&a, &b);
     /// `input · other`, element by element.
-    multiply = |a, b| a.mul(&b);
+    multiply = |a, b| times(&a, &b);
     /// `⌊input / other⌋`
     floor_divide = |a, b| a.floor_divide(&b);
     /// What is left after `floor_divide`, with the sign of `other`.
     remainder = |a, b| a.remainder(&b);
     /// The larger of each pair.
-    maximum = |a, b| a.maximum(&b);
+    maximum = |a, b| if are_bools(&a, &b) { a.logical_or(&b) } else { a.maximum(&b) };
     /// The smaller of each pair.
-    minimum = |a, b| a.minimum(&b);
+    minimum = |a, b| if are_bools(&a, &b) { a.logical_and(&b) } else { a.minimum(&b) };
     /// Whether `input == other`.
     eq = |a, b| a.eq(&b);
     /// Whether `input != other`.
@@ -284,6 +284,20 @@ fn bools<'a>(op: &'static str, a: &'a Tensor, b: &'a Tensor) -> rushlight::Resul
     Ok((a, b))
 }
 
+fn are_bools(a: &Tensor, b: &Tensor) -> bool {
+    a.dtype() == DType::Bool && b.dtype() == DType::Bool
+}
+
+/// As in PyTorch, of bools: whether both are.
+fn times(a: &Tensor, b: &Tensor) -> rushlight::Result<Tensor> {
+    if are_bools(a, b) { a.logical_and(b) } else { a.mul(b) }
+}
+
+/// As in PyTorch, of bools: whether one or both are.
+fn plus(a: &Tensor, b: &Tensor) -> rushlight::Result<Tensor> {
+    if are_bools(a, b) { a.logical_or(b) } else { a.add(b) }
+}
+
 /// `alpha · other`, for `add` and `sub`.
 fn scaled(b: Tensor, alpha: Option<Operand>) -> rushlight::Result<Tensor> {
     match alpha {
@@ -310,7 +324,7 @@ fn power(a: Tensor, b: Operand) -> rushlight::Result<Tensor> {
 
 both! { scaling:
     /// `input + alpha · other`
-    add(other, *, alpha=None)(other: Operand, alpha: Option<Operand>) = |x| { let (a, b) = meet(x, other)?; a.add(&scaled(b, alpha)?) };
+    add(other, *, alpha=None)(other: Operand, alpha: Option<Operand>) = |x| { let (a, b) = meet(x, other)?; plus(&a, &scaled(b, alpha)?) };
     /// `input − alpha · other`
     sub(other, *, alpha=None)(other: Operand, alpha: Option<Operand>) = |x| { let (a, b) = meet(x, other)?; a.sub(&scaled(b, alpha)?) };
     /// `input − alpha · other`

@@ -268,3 +268,11 @@ def test_errors_are_pythons(number):
     assert str(raised.value)
     with pytest.raises(Exception):
         f(torch)
+
+
+@pytest.mark.parametrize("name", ["mul", "add", "maximum", "minimum", "logical_xor", "eq", "true_divide"])
+def test_two_bools(name):
+    a, b = [True, True, False, False], [True, False, True, False]
+    ours, theirs = getattr(rl, name)(rl.tensor(a), rl.tensor(b)), getattr(torch, name)(torch.tensor(a), torch.tensor(b))
+    assert str(ours.dtype).split(".")[-1] == str(theirs.dtype).split(".")[-1]
+    assert str(ours.tolist()) == str(theirs.tolist())
