@@ -38,7 +38,20 @@ fi
 
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 # mpirun's own deadline, so that nothing here can hang.
-on() { local n=$1; shift; mpirun --oversubscribe --timeout 60 -n "$n" "$dir/rushlight" train "$@" >"$dir/log" 2>&1 || { cat "$dir/log"; exit 1; }; }
+on() {
+  local n=$1 again=1
+  shift
+  until mpirun --oversubscribe --timeout 60 -n "$n" "$dir/rushlight" train "$@" >"$dir/log" 2>&1; do
+    # Seen once on a busy machine: all ranks were done, and mpirun took one for lost that had ended.
+    if [ $again = 0 ] || ! grep -q "exiting improperly" "$dir/log" || ! grep -q "^model, history" "$dir/log"; then
+      cat "$dir/log"
+      exit 1
+    fi
+    again=0
+    echo "mpirun took a rank for lost after the end: once more"
+    for ((i = 1; i < $#; i++)); do [ "${!i}" != --out ] || { j=$((i + 1)) && rm -rf "${!j}"; }; done
+  done
+}
 alone() { "$dir/rushlight" train "$@" >"$dir/log" 2>&1 || { cat "$dir/log"; exit 1; }; }
 
 # Whether two runs have the same losses, to a relative difference.
