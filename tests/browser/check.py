@@ -4,6 +4,7 @@ Usage: check.py PATH_OF_RUSHLIGHT FOLDER_FOR_SCREENSHOTS
 """
 import json
 import re
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -13,7 +14,10 @@ from playwright.sync_api import expect, sync_playwright
 
 program, folder = sys.argv[1], Path(sys.argv[2])
 folder.mkdir(parents=True, exist_ok=True)
-server = subprocess.Popen([program, "play", "--port", "0"], stdout=subprocess.PIPE, text=True)
+run = folder / "run"
+shutil.rmtree(run, ignore_errors=True)
+subprocess.run([program, "train", "images", "--epochs", "2", "--out", str(run)], check=True, stdout=subprocess.DEVNULL)
+server = subprocess.Popen([program, "play", "--port", "0", "--run", str(run)], stdout=subprocess.PIPE, text=True)
 url = re.search(r"http://\S+/", server.stdout.readline())[0]
 
 
@@ -78,7 +82,51 @@ try:
         asked = ask("api/choose", {"values": [2, 0.5, 2, -1], "temperature": 1})["softmax"]
         assert shown == [f"{v:.3f}" for v in asked], (shown, asked)
 
-        for name in ["train", "fold", "choose"]:
+        page.get_by_role("tab", name="Gates").click()
+        slider = page.get_by_label("r", exact=True)
+        slider.focus()
+        page.keyboard.press("ArrowLeft")  # 1 to 0.75
+        asked = ask("api/gates", {"x": 3, "y": -1, "r": 0.75, "values": [2, -1, 0.5, 3], "scores": [0, 1, -1, 0.5]})
+        expect(page.locator("#by-r")).to_have_text(f"{asked['gradients'][2]:.3f}")
+        expect(page.locator("#gate")).to_have_text(f"{asked['gate']:.3f}")
+        shown = page.locator("[data-row='∂z/∂s'] td").all_text_contents()
+        assert shown == [f"{v:.3f}" for v in asked["score_gradients"]], (shown, asked)
+
+        page.get_by_role("tab", name="Images").click()
+        expect(page.locator("#state")).to_contain_text("2 epochs measured")
+        page.get_by_label("test picture").fill("7")
+        expect(page.locator("h3", has_text="Test picture 7 of")).to_be_visible()
+        asked = ask("api/run", {"run": 0, "picture": 7})["images"]
+        shown = page.locator("#probabilities td").all_text_contents()
+        assert shown == [f"{v:.3f}" for v in asked["probabilities"]], (shown, asked["probabilities"])
+        shown = [int(v) for v in page.locator("#confusion td").all_text_contents()]
+        assert shown == sum(asked["confusion"], []) and sum(shown) == 1000
+        assert page.locator("#run canvas").count() == 1 + 3 * 8
+
+        page.get_by_role("tab", name="Tensors").click()
+        page.locator("[data-stage='2'] button").nth(1).focus()  # [0, 1] of the transposed and narrowed
+        expect(page.locator("[data-stage='2'] [aria-live]")).to_have_text("element [0, 1] lies at place 5")
+        expect(page.locator("[data-strip='2'] .seen")).to_have_text("5")
+        page.locator("#add").click()
+        expect(page.locator("[data-stage='3']")).to_contain_text("strides [-1, 4]")
+        page.get_by_label("step 4").or_(page.get_by_label("step 3")).select_option("reshape")
+        page.locator("[data-step='2']").get_by_label("shape").fill("3, 3")
+        expect(page.locator("#refused")).to_contain_text("reshape")
+        page.locator("#expression").fill("x*y + z^2")
+        expect(page.locator("[data-node]")).to_have_count(6)
+        asked = ask("api/graph", {"expression": "x*y + z^2", "variables": {"x": 1, "y": 2, "z": 0.5}})["nodes"]
+        page.get_by_text("The same as a table").click()
+        shown = page.locator("[data-node] td:last-child").all_text_contents()
+        assert shown == ["–" if n["gradient"] is None else f"{n['gradient']:.3f}" for n in asked], (shown, asked)
+        with page.expect_response(lambda r: r.status == 422):
+            page.locator("#expression").fill("x*")
+        expect(page.locator("#error")).to_contain_text("the expression ends too early")
+        assert problems and all("422" in p for p in problems), problems  # Chromium reports the refusal itself
+        problems.clear()
+        page.locator("#expression").fill("x*y")
+        expect(page.locator("#error")).to_be_hidden()
+
+        for name in ["train", "fold", "choose", "gates", "images", "tensors"]:
             for width in [375, 1440]:
                 page.set_viewport_size({"width": width, "height": 900})
                 page.goto(f"{url}#{name}")

@@ -14,8 +14,11 @@ macro_rules! files {
 }
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
-const SCRIPTS: &[(&str, &str, &str)] =
-    &files!("assets/", SCRIPT, ["app.js", "kit.js", "fold.js", "choose.js", "train.js"]);
+const SCRIPTS: &[(&str, &str, &str)] = &files!(
+    "assets/",
+    SCRIPT,
+    ["app.js", "kit.js", "fold.js", "choose.js", "gates.js", "images.js", "tensors.js", "train.js"]
+);
 const STYLES: &[(&str, &str, &str)] = &files!("assets/", "text/css; charset=utf-8", ["style.css"]);
 const PLAIN: &str = "text/plain; charset=utf-8";
 const GUIDE: &[(&str, &str, &str)] = &files!(
@@ -49,6 +52,8 @@ const SOURCES: &[(&str, &str, &str)] = &files!(
         "nn/mixture.rs",
         "optim/flow.rs",
         "shape.rs",
+        "tensor/mod.rs",
+        "ops/conv.rs",
     ]
 );
 

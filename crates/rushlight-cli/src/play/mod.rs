@@ -5,9 +5,13 @@
 mod assets;
 mod choose;
 mod fold;
+mod gates;
+mod graph;
 mod guard;
 mod learner;
+mod runs;
 mod train;
+mod views;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -43,7 +47,7 @@ struct Server {
     streams: Arc<Semaphore>,
     trainings: train::Trainings,
     /// The folders that may be read, by their place in this list; nothing else on the disk can be named.
-    runs: Vec<PathBuf>,
+    runs: Vec<Arc<runs::Folder>>,
 }
 
 const WORKERS: usize = 2;
@@ -101,7 +105,7 @@ where
 
 /// What the page asks first.
 async fn about(State(server): State<Arc<Server>>) -> Response {
-    let runs: Vec<String> = server.runs.iter().map(|r| r.display().to_string()).collect();
+    let runs: Vec<&str> = server.runs.iter().map(|r| r.name.as_str()).collect();
     Json(serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "runs": runs })).into_response()
 }
 
@@ -110,7 +114,11 @@ fn router(server: Arc<Server>, port: u16) -> Router {
         .route("/api/about", get(about))
         .route("/api/fold", computed(fold::answer))
         .route("/api/choose", computed(choose::answer))
+        .route("/api/gates", computed(gates::answer))
+        .route("/api/views", computed(views::answer))
+        .route("/api/graph", computed(graph::answer))
         .merge(train::routes())
+        .merge(runs::routes())
         .with_state(server);
     guard::around(api.merge(assets::routes()), port)
 }
@@ -124,7 +132,7 @@ pub fn main(args: &Args) -> Outcome {
     // The networks here are small: a second thread would cost each more than it gives.
     rushlight::set_num_threads(1)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let (port, runs) = (args.port, args.run.clone());
+    let (port, runs) = (args.port, args.run.iter().map(|r| Arc::new(runs::Folder::new(r))).collect());
     let result = runtime.block_on(async move {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let listener = tokio::net::TcpListener::bind(address)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::helpers::command;
+use crate::helpers::{command, good, image_folder};
 
 struct Server {
     child: Child,
@@ -24,7 +24,11 @@ impl Drop for Server {
 
 impl Server {
     fn start() -> Server {
-        let mut child = command(Path::new("."), "play --port 0").stdout(Stdio::piped()).spawn().unwrap();
+        Server::at(Path::new("."), "")
+    }
+
+    fn at(folder: &Path, more: &str) -> Server {
+        let mut child = command(folder, &format!("play --port 0 {more}")).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port = line.split(':').nth(2).and_then(|p| p.split('/').next()).unwrap().parse().unwrap();
@@ -88,6 +92,103 @@ fn exhibits_say_what_the_library_computes() {
     assert_eq!(answer["max_gradient"], json!([0.0, 1.0, 0.0]));
     assert_eq!(answer["ties"], json!([1, 2]));
     assert!((answer["softmax"][0].as_f64().unwrap() - 1.0 / (1.0 + 2.0 * 2f64.exp())).abs() < 1e-12);
+}
+
+#[test]
+fn gates_views_and_graphs_say_what_the_library_computes() {
+    let server = Server::start();
+    let near = |v: &Value, wanted: f64| assert!((v.as_f64().unwrap() - wanted).abs() < 1e-12, "{v} for {wanted}");
+    let ask = json!({"x": 3.0, "y": -1.0, "r": 0.0, "values": [1.0, 5.0], "scores": [2.0, 2.0]});
+    let answer = server.ask("/api/gates", ask);
+    near(&answer["gate"], 1.0);
+    for (i, wanted) in [0.5, 0.5, 1.0].into_iter().enumerate() {
+        near(&answer["gradients"][i], wanted);
+    }
+    near(&answer["mixed"], 3.0);
+    near(&answer["score_gradients"][0], -1.0);
+    let uneven = json!({"x": 0.0, "y": 0.0, "r": 0.0, "values": [1.0, 5.0], "scores": [2.0]});
+    assert_eq!(server.post("/api/gates", &uneven.to_string()).0, 422);
+
+    let steps = json!([{"op": "transpose", "a": 0, "b": 1}, {"op": "narrow", "dim": 0, "start": 1, "length": 2},
+                       {"op": "reshape", "shape": [-1]}, {"op": "select", "dim": 4, "index": 0}]);
+    let answer = server.ask("/api/views", json!({"shape": [2, 3], "steps": steps}));
+    let stages = &answer["stages"];
+    assert_eq!(stages[1]["strides"], json!([1, 3]));
+    assert_eq!(stages[2]["places"], json!([1, 4, 2, 5]));
+    assert_eq!((&stages[2]["view"], &stages[3]["view"]), (&json!(true), &json!(false)));
+    assert_eq!((&stages[3]["storage"], &stages[3]["places"]), (&json!([1.0, 4.0, 2.0, 5.0]), &json!([0, 1, 2, 3])));
+    assert_eq!(stages.as_array().unwrap().len(), 4);
+    assert!(answer["error"].as_str().unwrap().contains("select"), "{answer}");
+    let huge = json!({"shape": [1u64 << 40, 1u64 << 40], "steps": []});
+    assert_eq!(server.post("/api/views", &huge.to_string()).0, 422);
+    let huge = json!({"shape": [1], "steps": [{"op": "expand", "shape": [1u64 << 40]}]});
+    assert!(server.ask("/api/views", huge)["error"].as_str().unwrap().contains("64 elements"));
+
+    let graph = |text: &str| json!({"expression": text, "variables": {"x": 2.0, "y": 3.0}});
+    let answer = server.ask("/api/graph", graph("x*y + x^2 - max(x, -y)/4"));
+    let nodes = answer["nodes"].as_array().unwrap();
+    near(&nodes[nodes.len() - 1]["value"], 9.5);
+    let of = |name: &str| nodes.iter().find(|n| n["label"] == name).unwrap();
+    near(&of("x")["gradient"], 3.0 + 4.0 - 0.25);
+    near(&of("y")["gradient"], 2.0);
+    assert_eq!(of("4")["gradient"], Value::Null);
+    for (text, said) in [
+        ("x +", "at character 4: the expression ends too early"),
+        ("x + w", "at character 5: w has no value"),
+        ("(x", "at character 3: expected ')'"),
+        ("x y", "at character 3: unexpected 'y'"),
+        ("1.2.3", "at character 1: \"1.2.3\" is no number"),
+        ("max(x)", "at character 1: no function max of 1 numbers"),
+        ("é", "at character 1: unexpected 'é'"),
+        ("", "at character 1: the expression ends too early"),
+        (&"-".repeat(150), "more than 24 deep"),
+        (&"(".repeat(150), "more than 24 deep"),
+        (&"x^".repeat(90), "more than 24 deep"),
+        (&"x+".repeat(99), "more than 64 nodes"),
+        (&"x".repeat(999), "at most 200 bytes"),
+    ] {
+        let (status, answer) = server.post("/api/graph", &graph(text).to_string());
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert!(status == 422 && answer["error"].as_str().unwrap().contains(said), "{text}: {status} {answer}");
+    }
+}
+
+#[test]
+fn a_run_is_shown_and_nothing_outside_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    image_folder(&dir.join("in/data"), 24, 12, "");
+    image_folder(&dir.join("out/data"), 24, 12, "");
+    good(dir, "train images --data in/data --epochs 2 --batch 8 --out in");
+    good(dir, "train images --data out/data --epochs 1 --batch 8 --out elsewhere");
+    good(dir, "train points --set xor --points 20 --epochs 1 --out points");
+    let server = Server::at(dir, "--run in --run elsewhere --run points");
+    let about: Value = serde_json::from_str(&server.get("/api/about", "").1).unwrap();
+    assert_eq!(about["runs"], json!(["in", "elsewhere", "points"]));
+
+    let look = |run: usize, picture: u64| server.ask("/api/run", json!({"run": run, "picture": picture}));
+    let answer = look(0, 2);
+    let images = &answer["images"];
+    assert_eq!((&answer["task"], &answer["finished"], &images["label"]), (&json!("images"), &json!(true), &json!(2)));
+    assert_eq!(answer["epochs"].as_array().unwrap().len(), 2);
+    assert_eq!(images["picture"]["pixels"][4 * 8].as_f64().unwrap(), f64::from((200.0f32 + 2.0) / 255.0));
+    assert_eq!((&images["filters"][0]["width"], &images["pooled"][7]["height"]), (&json!(3), &json!(4)));
+    let total: f64 = images["probabilities"].as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).sum();
+    assert!((total - 1.0).abs() < 1e-5);
+    let rows = images["confusion"].as_array().unwrap().iter().flat_map(|r| r.as_array().unwrap());
+    assert_eq!(rows.map(|v| v.as_u64().unwrap()).sum::<u64>(), 12);
+    assert!(look(0, u64::MAX)["without"].as_str().unwrap().contains("there are 12"));
+
+    // A run that names pictures elsewhere shows none of them, and no message tells where a folder lies.
+    let answer = look(1, 0);
+    assert!(answer["images"].is_null() && answer["without"].as_str().unwrap().contains("outside"), "{answer}");
+    assert!(look(2, 0)["without"].as_str().unwrap().contains("train points"));
+    let (status, text) = server.post("/api/run", &json!({"run": 3, "picture": 0}).to_string());
+    assert!(status == 404 && text.contains("no run 3"), "{status} {text}");
+    assert_eq!(server.post("/api/run", &json!({"run": "../in", "picture": 0}).to_string()).0, 422);
+    std::fs::write(dir.join("points/config.json"), "{").unwrap();
+    let (status, text) = server.post("/api/run", &json!({"run": 2, "picture": 0}).to_string());
+    assert!(status == 422 && !text.contains(&*dir.to_string_lossy()), "{status} {text}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod axis;
 mod gather;
 mod plain;
 mod plan;
+mod rows;
 mod tile;
 mod weight;
 mod winograd;

@@ -6,6 +6,7 @@
 mod job;
 mod team;
 
+use std::any::TypeId;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
@@ -101,6 +102,15 @@ impl<'a, T> Shared<'a, T> {
     pub(crate) fn pointer(&self, start: usize, len: usize) -> *mut T {
         assert!(start <= self.len && len <= self.len - start);
         self.start.wrapping_add(start)
+    }
+
+    /// The slice itself, if `T` is `U`.
+    pub(crate) fn same<U: 'static>(&self) -> Option<Shared<'a, U>>
+    where
+        T: 'static,
+    {
+        let same = TypeId::of::<T>() == TypeId::of::<U>();
+        same.then_some(Shared { start: self.start.cast(), len: self.len, slice: PhantomData })
     }
 
     /// Brings `len` elements from `start` on near, to be written soon.

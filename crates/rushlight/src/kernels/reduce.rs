@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::kernels::parallel::{self, GRAIN};
-use crate::kernels::simd::dispatch;
+use crate::kernels::simd::{dispatch, prefetch};
 use crate::{Element, Float, Real};
 
 /// A reduction: start value, one step, and how two partial results combine (for sums the same).
@@ -22,6 +22,8 @@ pub(crate) trait Fold<T>: Copy + Sync {
 }
 
 const LANES: usize = 64;
+/// Bytes that are asked for before they are needed.
+const AHEAD: usize = 4096;
 /// Elements that one partial result of a long row covers.
 const PIECE: usize = GRAIN * 2;
 
@@ -30,6 +32,7 @@ fn fold_lanes<T: Copy, F: Fold<T>>(x: &[T], f: F) -> F::Acc {
     let mut lanes = [f.start(); LANES];
     let mut pieces = x.chunks_exact(LANES);
     for piece in pieces.by_ref() {
+        prefetch(piece.as_ptr().wrapping_add(AHEAD / size_of::<T>()), LANES);
         for (lane, &v) in lanes.iter_mut().zip(piece) {
             *lane = f.step(*lane, v);
         }

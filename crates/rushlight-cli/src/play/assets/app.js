@@ -2,9 +2,12 @@
 import { $, el } from "./kit.js";
 import fold from "./fold.js";
 import choose from "./choose.js";
+import images from "./images.js";
+import gates from "./gates.js";
+import tensors from "./tensors.js";
 import train from "./train.js";
 
-const exhibits = [train, fold, choose];
+const exhibits = [train, fold, choose, gates, images, tensors];
 let leave = null;
 
 function open(name, focus) {

@@ -5,11 +5,13 @@
 //!
 //! - over output channels: weights are packed so once, the slab gives the scalars. Any stride is the same, but the
 //!   sums must be turned to be stored; or
-//! - along an output row: the slab's rows are the vectors, weights the scalars. For few channels or few taps.
+//! - along an output row: the slab's rows are the vectors, weights the scalars. For few channels or few taps. Rows
+//!   whose places lie side by side, of at least a vector, are written as they are summed (rows.rs).
 
 use super::axis::{self, Axis, Class};
 use super::limit;
 use super::plan::{Pass, Plan, classes};
+use super::rows::{self, RowSums, Run};
 use super::tile::{self, Operands, Tiled};
 use crate::Result;
 use crate::dtype::Float;
@@ -92,6 +94,8 @@ struct Places {
     row: usize,
     step: usize,
     width: usize,
+    /// The vectors of the rows, where they are written as they are summed.
+    runs: Vec<Run>,
 }
 
 /// The lanes of a vector, and the vectors of a segment at most.
@@ -122,7 +126,15 @@ impl Places {
                 index.extend(cols.map(|w| out * to[2] + w.1));
             }
         }
-        Places { at, index, row, step, width }
+        let whole = segment.map_or(usize::MAX, |s| s.lanes);
+        let mut runs = Vec::new();
+        if step == 1 && row >= whole {
+            for (at, index) in at.chunks(row.div_ceil(every)).zip(index.chunks(row.div_ceil(every))) {
+                let starts = (0..row - whole).step_by(whole).chain([row - whole]);
+                runs.extend(starts.map(|i| Run { base: at[0] + i, index: index[0] + i }));
+            }
+        }
+        Places { at, index, row, step, width, runs }
     }
 }
 
@@ -208,15 +220,22 @@ impl<'a, T: Float<Compute: Tiled>> Task<'a, T> {
         channel: impl Fn(usize) -> usize,
     ) {
         let Pass { shape, summed, made, .. } = *self.pass;
-        let Places { at, index, row, step, width } = &self.places[class];
+        let Places { at, index, row, step, width, runs } = &self.places[class];
+        let scalars = &self.plan.weights[group * made.count * summed.count * shape.taps()..];
+        let steps = &self.plan.steps[class];
+        if let (false, Some(out)) = (runs.is_empty(), self.out.same()) {
+            let channels: Vec<(usize, T::Compute)> = (0..made.count).map(|c| (channel(c), bias(c))).collect();
+            let (weights, stride) = (scalars, made.stride);
+            let operands = RowSums { vectors: &self.slab, runs, steps, weights, stride, channels: &channels };
+            // SAFETY: each channel and position belongs to one class of one piece of one sample.
+            return unsafe { rows::sums(&operands, &out) };
+        }
         let segment = width * lanes::<T::Compute>();
         let segments = row.div_ceil(segment).max(1);
-        let scalars = &self.plan.weights[group * made.count * summed.count * shape.taps()..];
         let channels: Vec<usize> = (0..made.count).map(|c| c * made.stride).collect();
         // From a slab in the nearest cache, few channels are made for many rows, which lie in a row in the output too: short
         // runs all over it would each wait for memory. Else a row's part of the slab is used for all channels.
         let some = if self.plan.slab <= NEAR { FEW.min(made.count) } else { made.count };
-        let steps = &self.plan.steps[class];
         for (n, some_channels) in channels.chunks(some).enumerate() {
             let wide = some_channels.len() * segment;
             let at_once = (SUMS / wide).max(1);

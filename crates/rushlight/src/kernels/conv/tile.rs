@@ -8,7 +8,9 @@
 //! `p`, and an operation to each pair of them. Because the tables say where operands are, nothing is copied to bring
 //! them together: a padded image is read in place once for each tap of the kernel.
 
+use super::rows::{self, RowSums};
 use crate::dtype::Real;
+use crate::kernels::parallel::Shared;
 use crate::kernels::simd::{dispatch_fused, lanes};
 use crate::kernels::turn::Turn;
 
@@ -35,6 +37,17 @@ pub(crate) trait Tiled: Real + Turn {
     fn tiles(width: usize, operands: &Operands<Self>, out: &mut [Self], accumulate: bool);
     /// [`dots`], its operands checked.
     fn dot_rows(rows: &Rows<Self>, out: &mut [Self]);
+    /// [`rows::sums`] of channels made together.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn row_sums(
+        operands: &RowSums<Self>,
+        packed: &[Self],
+        channels: &[(usize, Self)],
+        ahead: usize,
+        out: &Shared<Self>,
+    );
 }
 
 /// Writes the sums, or adds them, to `out` `[bases, at, width · lanes]`, for a `width` of 1 to 4 vectors.
@@ -68,6 +81,16 @@ macro_rules! tiled {
             }
             fn dot_rows(rows: &Rows<Self>, out: &mut [Self]) {
                 dots_of::<Self, { lanes::<$t>() }>(rows, out);
+            }
+            unsafe fn row_sums(
+                operands: &RowSums<Self>,
+                packed: &[Self],
+                channels: &[(usize, Self)],
+                ahead: usize,
+                out: &Shared<Self>,
+            ) {
+                // SAFETY: as the caller says.
+                unsafe { rows::tiles::<Self, { lanes::<$t>() }>(operands, packed, channels, ahead, out) }
             }
         }
     };

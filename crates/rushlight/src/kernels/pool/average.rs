@@ -110,6 +110,9 @@ pub(crate) fn avg_backward<T: Float>(
     let passes = s.passes();
     let below = Rows::of(s);
     let planes = (GRAIN / size.max(1)).max(1);
+    // Windows side by side: what a place gets is written and not added.
+    let tiled = s.stride == s.kernel && s.padding == [0; 3] && (2..=3).contains(&stride) && passes.len() == 1;
+    let covered = tiled && (0..3).all(|d| s.output[d] * s.kernel[d] == s.input[d]);
     parallel::chunks(dx, planes * size, |first, dx| {
         let mut part = vec![T::Compute::ZERO; width];
         dispatch(
@@ -117,7 +120,9 @@ pub(crate) fn avg_backward<T: Float>(
             || {
                 for (p, dx) in dx.chunks_mut(size).enumerate() {
                     let dy = &dy[(first / size + p) * s.out_size()..][..s.out_size()];
-                    dx.fill(T::default());
+                    if !covered {
+                        dx.fill(T::default());
+                    }
                     for row in 0..depth * height {
                         let (d, h) = (row / height, row % height);
                         for ((part, dy), by) in part.iter_mut().zip(&dy[row * width..]).zip(divisor.row(d, h)) {
@@ -129,6 +134,11 @@ pub(crate) fn avg_backward<T: Float>(
                             #[inline(always)]
                             |start| {
                                 let row = &mut dx[start..][..s.input[2]];
+                                match stride {
+                                    2 if tiled => return repeat::<T, 2>(&part, row),
+                                    3 if tiled => return repeat::<T, 3>(&part, row),
+                                    _ => {}
+                                }
                                 for pass in &passes {
                                     let part = &part[pass.outputs.clone()];
                                     match stride {
@@ -144,6 +154,14 @@ pub(crate) fn avg_backward<T: Float>(
             },
         );
     });
+}
+
+/// `row[j·K + k] = part[j]` for each k below K.
+#[inline(always)]
+fn repeat<T: Float, const K: usize>(part: &[T::Compute], row: &mut [T]) {
+    for (dx, &part) in row.as_chunks_mut::<K>().0.iter_mut().zip(part) {
+        *dx = [T::down(part); K];
+    }
 }
 
 /// `row[j·stride + k] += part[j]` for each of the taps.
