@@ -1,15 +1,15 @@
 //! Models that write: those of runs, and those that others trained.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rushlight::Tensor;
 use rushlight::nn::KvCache;
 use rushlight_models::text::{ChatTemplate, Tokenizer};
 use rushlight_models::{Gpt, Llama, Network, Pretrained};
 
-use crate::Outcome;
-use crate::gpt;
-use crate::run::Run;
+use crate::run::{Run, Task};
+use crate::tuned::Tuned;
+use crate::{Outcome, gpt};
 
 /// What writing asks of a model.
 pub trait LanguageModel {
@@ -60,9 +60,9 @@ impl LanguageModel for Llama {
     }
 }
 
-/// A model with what it takes to write with it.
-pub struct Opened {
-    pub model: Box<dyn LanguageModel>,
+/// A network with what it takes to write with it.
+pub struct Base {
+    pub network: Network,
     pub tokenizer: Tokenizer,
     /// What makes one text of a chat, if it was trained for such.
     pub chat: Option<ChatTemplate>,
@@ -72,27 +72,66 @@ pub struct Opened {
     bos: Option<i64>,
     /// Whether the tokenizer puts tokens around a text.
     framed: bool,
+    /// Where the network is from: what it was tuned from, where it was.
+    pub origin: PathBuf,
 }
 
-impl Opened {
-    /// A run of `train gpt`, a folder as Hugging Face keeps it, or a GGUF file.
-    pub fn open(path: &Path) -> Outcome<Opened> {
-        if !is_pretrained(path) {
-            let run = Run::open(path)?;
-            let (model, tokenizer) = (gpt::load(&run)?, run.tokenizer()?.clone());
-            return Ok(Opened { model: Box::new(model), tokenizer, chat: None, eos: vec![], bos: None, framed: false });
-        }
-        let found = Pretrained::load(path)?;
-        let tokenizer = found.tokenizer()?.clone();
-        let model: Box<dyn LanguageModel> = match found.network {
-            Network::Gpt(model) => Box::new(model),
-            Network::Llama(model) => Box::new(model),
-            Network::Bert(_) => {
+/// Runs of `finetune` that stand on each other at most.
+const CHAIN: usize = 16;
+
+impl Base {
+    /// A run of `train gpt` or `finetune`, a folder as Hugging Face keeps it, or a GGUF file.
+    pub fn open(path: &Path) -> Outcome<Base> {
+        Base::open_at(path, 0)
+    }
+
+    /// As [`Base::open`], `depth` runs of `finetune` above the first.
+    pub fn open_at(path: &Path, depth: usize) -> Outcome<Base> {
+        let origin = path.to_path_buf();
+        if is_pretrained(path) {
+            let found = Pretrained::load(path)?;
+            let tokenizer = found.tokenizer()?.clone();
+            if let Network::Bert(_) = found.network {
                 let path = path.display();
                 return Err(format!("{path} is a BERT, which does not write: rushlight embed {path}").into());
             }
+            let Pretrained { network, chat_template, eos, bos, .. } = found;
+            return Ok(Base { network, tokenizer, chat: chat_template, eos, bos, framed: true, origin });
+        }
+        let run = Run::open(path)?;
+        if let Task::Finetune { model, .. } = &run.config.task {
+            if depth == CHAIN {
+                return Err(format!("{}: more than {CHAIN} runs of finetune stand on each other", path.display()).into());
+            }
+            return Tuned::load(&run, Base::open_at(model, depth + 1)?);
+        }
+        let (network, tokenizer) = (Network::Gpt(gpt::load(&run)?), run.tokenizer()?.clone());
+        Ok(Base { network, tokenizer, chat: None, eos: vec![], bos: None, framed: false, origin })
+    }
+}
+
+/// A model that writes.
+pub struct Opened {
+    pub model: Box<dyn LanguageModel>,
+    pub tokenizer: Tokenizer,
+    /// What makes one text of a chat, if it was trained for such.
+    pub chat: Option<ChatTemplate>,
+    /// The tokens that end a text.
+    pub eos: Vec<i64>,
+    bos: Option<i64>,
+    framed: bool,
+}
+
+impl Opened {
+    /// What [`Base::open`] takes.
+    pub fn open(path: &Path) -> Outcome<Opened> {
+        let Base { network, tokenizer, chat, eos, bos, framed, .. } = Base::open(path)?;
+        let model: Box<dyn LanguageModel> = match network {
+            Network::Gpt(model) => Box::new(model),
+            Network::Llama(model) => Box::new(model),
+            Network::Bert(_) => return Err(format!("{} does not write", path.display()).into()),
         };
-        Ok(Opened { model, tokenizer, chat: found.chat_template, eos: found.eos, bos: found.bos, framed: true })
+        Ok(Opened { model, tokenizer, chat, eos, bos, framed })
     }
 
     /// The tokens of a prompt.

@@ -62,7 +62,7 @@ const LAYER: [(&str, &str); 9] = [
 ];
 
 /// `layers.3.self_attn.q_proj.weight` as `blk.3.attn_q.weight`, and so on.
-fn gguf_name(own: &str) -> String {
+pub(super) fn gguf_name(own: &str) -> String {
     match own {
         "embed_tokens.weight" => return "token_embd.weight".to_string(),
         "norm.weight" => return "output_norm.weight".to_string(),
@@ -76,6 +76,11 @@ fn gguf_name(own: &str) -> String {
         Some(format!("blk.{i}.{theirs}.{end}"))
     });
     renamed.unwrap_or_else(|| own.to_string())
+}
+
+/// What a folder calls our parameters.
+pub(super) fn folder_name(own: &str) -> String {
+    if own.starts_with("lm_head.") { own.to_string() } else { format!("model.{own}") }
 }
 
 impl Llama {
@@ -126,9 +131,8 @@ impl Llama {
             rotary_pairs: RotaryPairs::HalfSplit,
             tie_word_embeddings: config.tie_word_embeddings,
         };
-        let of = |own: &str| if own.starts_with("lm_head.") { own.to_string() } else { format!("model.{own}") };
         let unused = |name: &str| name == "lm_head.weight" || name.ends_with("rotary_emb.inv_freq");
-        Llama::of_file(&config, &TensorFile::open(folder)?, &of, &unused)
+        Llama::of_file(&config, &TensorFile::open(folder)?, &folder_name, &unused)
     }
 
     /// From an open GGUF file. Errors: as [`Llama::from_pretrained`].

@@ -14,6 +14,8 @@ mod bert;
 mod config;
 mod gpt;
 mod llama;
+mod network;
+mod save;
 mod weights;
 
 use std::path::Path;
@@ -34,26 +36,6 @@ pub enum Network {
     Gpt(Gpt),
     /// `llama`: the next token.
     Llama(Llama),
-}
-
-impl Network {
-    /// The architecture as files call it.
-    pub fn architecture(&self) -> &'static str {
-        match self {
-            Network::Bert(_) => "bert",
-            Network::Gpt(_) => "gpt2",
-            Network::Llama(_) => "llama",
-        }
-    }
-
-    /// Tokens that it knows.
-    pub fn vocab_size(&self) -> usize {
-        match self {
-            Network::Bert(bert) => bert.embeddings.word.weight.dims()[0],
-            Network::Gpt(gpt) => gpt.wte.weight.dims()[0],
-            Network::Llama(llama) => llama.embed_tokens.weight.shape()[0],
-        }
-    }
 }
 
 /// A network that others trained, with all that came with it.
