@@ -101,13 +101,31 @@ impl Base {
         let run = Run::open(path)?;
         if let Task::Finetune { model, .. } = &run.config.task {
             if depth == CHAIN {
-                return Err(format!("{}: more than {CHAIN} runs of finetune stand on each other", path.display()).into());
+                return Err(
+                    format!("{}: more than {CHAIN} runs of finetune stand on each other", path.display()).into()
+                );
             }
-            return Tuned::load(&run, Base::open_at(model, depth + 1)?);
+            let base = Base::open_at(model, depth + 1)?;
+            return Ok(Base { network: Tuned::load(&run, base.network)?, ..base });
         }
         let (network, tokenizer) = (Network::Gpt(gpt::load(&run)?), run.tokenizer()?.clone());
         Ok(Base { network, tokenizer, chat: None, eos: vec![], bos: None, framed: false, origin })
     }
+}
+
+impl Base {
+    /// The tokens of a prompt.
+    pub fn prompt(&self, text: &str) -> rushlight::Result<Vec<i64>> {
+        prompt(&self.tokenizer, self.bos, self.framed, text)
+    }
+}
+
+fn prompt(tokenizer: &Tokenizer, bos: Option<i64>, framed: bool, text: &str) -> rushlight::Result<Vec<i64>> {
+    if !framed {
+        return tokenizer.encode(text);
+    }
+    let ids = tokenizer.encode_framed(&[text])?.concat();
+    Ok(bos.into_iter().chain(ids).collect())
 }
 
 /// A model that writes.
@@ -136,11 +154,7 @@ impl Opened {
 
     /// The tokens of a prompt.
     pub fn prompt(&self, text: &str) -> rushlight::Result<Vec<i64>> {
-        if !self.framed {
-            return self.tokenizer.encode(text);
-        }
-        let ids = self.tokenizer.encode_framed(&[text])?.concat();
-        Ok(self.bos.into_iter().chain(ids).collect())
+        prompt(&self.tokenizer, self.bos, self.framed, text)
     }
 }
 

@@ -131,8 +131,7 @@ pub fn fit<T: Training>(run: &Run, task: &T, model: &mut T::Model, start: Start)
         say!("test loss {loss:.4}  accuracy {:.2}% before the first step", 100.0 * accuracy);
         let (train_loss, train_accuracy) = (loss, accuracy);
         let (test_loss, test_accuracy, seconds) = (loss, accuracy, before + begin.elapsed().as_secs_f64());
-        let line =
-            Metric::Epoch { epoch: 0, step: 0, train_loss, train_accuracy, test_loss, test_accuracy, seconds };
+        let line = Metric::Epoch { epoch: 0, step: 0, train_loss, train_accuracy, test_loss, test_accuracy, seconds };
         metrics.write(&line)?;
     }
     while place.epoch < config.epochs {

@@ -8,7 +8,7 @@ use rushlight_models::text::Tokenizer;
 use crate::helpers::*;
 
 /// One of the small networks in `dir`, with a tokenizer of the letters a to w.
-fn small(dir: &Path, name: &str) {
+pub fn small(dir: &Path, name: &str) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rushlight-models/tests/reference/pretrained").join(name);
     fs::create_dir(dir.join(name)).unwrap();
     for entry in fs::read_dir(from).unwrap() {
