@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
+use super::atomic::write_atomic;
 use super::file::{Contents, TensorFile};
 use super::value::Value;
 use crate::storage::Bytes;
@@ -71,6 +72,12 @@ pub(super) fn read(path: &Path) -> Result<Contents> {
         }
     }
     Ok(Contents { entries, metadata })
+}
+
+/// Writes the index of shards: which file beside it holds which tensor, and the bytes of all.
+pub(super) fn write(path: &Path, total: u64, files: &BTreeMap<String, String>) -> Result<()> {
+    let index = json!({ "metadata": { "total_size": total }, "weight_map": files });
+    write_atomic(path, |file| writeln!(file, "{index:#}").map_err(|e| Error::io(path, e)))
 }
 
 /// The index of a folder, or its one file of tensors.
