@@ -57,6 +57,8 @@ fn text_from_models_that_others_trained() {
         let text = good(dir, &generate);
         assert!(text.starts_with("abc"), "{text}");
         assert_eq!(text, good(dir, &format!("{generate} --threads 2")));
+        assert!(good(dir, &format!("{generate} --kv f16")).starts_with("abc"));
+        refused(dir, &format!("{generate} --kv f8"), &["--kv", "f32, f16"]);
         refused(dir, &format!("generate {name} --prompt abcdefghijklm"), &["13 tokens", "context is 12"]);
     }
     good(dir, "generate gpt2 --prompt abc -n 5 --attention looked.svg");
