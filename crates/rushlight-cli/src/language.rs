@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rushlight::Tensor;
+use rushlight::io::{Stored, TensorFile};
 use rushlight::nn::KvCache;
 use rushlight_models::text::{ChatTemplate, Tokenizer};
 use rushlight_models::{Gpt, Llama, Network, Pretrained};
@@ -90,6 +91,7 @@ impl Base {
         let origin = path.to_path_buf();
         if is_pretrained(path) {
             let found = Pretrained::load(path)?;
+            warn_not_finite(path)?;
             let tokenizer = found.tokenizer()?.clone();
             if let Network::Bert(_) = found.network {
                 let path = path.display();
@@ -156,6 +158,27 @@ impl Opened {
     pub fn prompt(&self, text: &str) -> rushlight::Result<Vec<i64>> {
         prompt(&self.tokenizer, self.bos, self.framed, text)
     }
+}
+
+/// Warns of weights that are no numbers, of which nothing good will come. Those in blocks are not looked into.
+pub fn warn_not_finite(path: &Path) -> Outcome {
+    let file = TensorFile::open(path)?;
+    for info in file.infos() {
+        let Stored::Plain(dtype) = info.stored else { continue };
+        // The sum is one pass over what will be read anyway.
+        let t = file.tensor(&info.name)?;
+        if dtype.is_float() && !t.sum(..)?.item::<f64>()?.is_finite() {
+            let count = t.to_f64_vec()?.iter().filter(|x| !x.is_finite()).count();
+            if count > 0 {
+                eprintln!(
+                    "warning: {}: tensor {:?} has {count} numbers that are not finite",
+                    path.display(),
+                    info.name
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether a path is a model that others trained, and no run folder: a file, or a folder whose `config.json` is theirs.
