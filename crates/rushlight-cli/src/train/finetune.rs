@@ -183,7 +183,7 @@ fn ends(run: &Run) -> Outcome<[f64; 2]> {
         _ => None,
     });
     let first = losses.next().ok_or("nothing was measured")?;
-    Ok([first, losses.last().unwrap_or(first)])
+    Ok([first, losses.next_back().unwrap_or(first)])
 }
 
 /// `; at most N MB of memory`, where the system says so.
