@@ -10,7 +10,7 @@ use rushlight_models::{Llama, Network, Pretrained};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Outcome, measure};
+use crate::Outcome;
 
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
@@ -40,7 +40,7 @@ pub fn serve(model: &Path, threads: usize) -> Outcome {
             Question::Greedy { tokens, num, top } => greedy(llama, tokens, num, top)?,
             Question::Loss { tokens } => json!(negative_log(llama, &tokens)?),
             Question::Speed { tokens, num } => speed(llama, &tokens, num)?,
-            Question::Peak => json!(measure::memory().map(|(peak, _)| peak)),
+            Question::Peak => json!(rushlight::memory::resident().map(|(peak, _)| peak)),
         };
         println!("{answer}");
         std::io::stdout().flush()?;

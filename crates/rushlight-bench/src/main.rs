@@ -15,6 +15,7 @@ mod measure;
 mod peer;
 mod report;
 mod rows;
+mod sentences;
 mod serve;
 
 use std::io::Write;
@@ -72,6 +73,9 @@ struct Args {
     /// Instead, answer questions about this language model, for scripts/compare_llama.py
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["growth", "rows", "torch", "candle", "burn", "losses"])]
     language: Option<PathBuf>,
+    /// Instead, answer questions about this model of sentences, for scripts/compare_minilm.py
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["growth", "rows", "torch", "candle", "burn", "losses", "language"])]
+    sentences: Option<PathBuf>,
     /// Answer as one of the peers
     #[arg(long, hide = true)]
     serve: bool,
@@ -83,9 +87,10 @@ fn main() -> ExitCode {
     let result = match args.losses {
         _ if args.serve => serve(&args, threads),
         Some(steps) => losses::compare(steps, threads, args.svg.as_deref(), args.json.as_deref()),
-        None => match &args.language {
-            Some(model) => language::serve(model, threads),
-            None => compare(&args, threads),
+        None => match (&args.language, &args.sentences) {
+            (Some(model), _) => language::serve(model, threads),
+            (None, Some(model)) => sentences::serve(model, threads),
+            (None, None) => compare(&args, threads),
         },
     };
     match result {

@@ -53,21 +53,10 @@ pub fn time<E>(seconds: f64, mut step: impl FnMut() -> Result<(), E>) -> Result<
     Ok(Timing { best: samples[0], median: samples[samples.len() / 2] })
 }
 
-/// The most memory this process has held since [`reset_peak`], and what it holds now, in bytes. `None` but on Linux.
-pub fn memory() -> Option<(u64, u64)> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    Some((field(&status, "VmHWM:")?, field(&status, "VmRSS:")?))
-}
-
-/// Starts the peak of [`memory`] anew from what is held now.
+/// Starts the peak of [`resident`](rushlight::memory::resident) anew from what is held now.
 pub fn reset_peak() {
     // Where this is refused the peak is that since the start, which is no less.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
-}
-
-fn field(status: &str, name: &str) -> Option<u64> {
-    let line = status.lines().find_map(|l| l.strip_prefix(name))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
 #[cfg(test)]
@@ -88,12 +77,5 @@ mod tests {
         // Three samples of at least two calls, after the warm-up.
         assert!(calls as usize > 2 * FEWEST + WARM_UPS, "{calls} calls");
         assert!(time(0.01, || Err("refused")).is_err());
-    }
-
-    #[test]
-    fn memory_is_read_from_the_status() {
-        let status = "Name:\tx\nVmHWM:\t  2048 kB\nVmRSS:\t     4 kB\n";
-        assert_eq!((field(status, "VmHWM:"), field(status, "VmRSS:")), (Some(2 << 20), Some(4096)));
-        assert_eq!(field(status, "VmSwap:"), None);
     }
 }

@@ -9,7 +9,7 @@ use rushlight_models::text::{ChatTemplate, Message};
 
 use crate::Outcome;
 use crate::language::Opened;
-use crate::writer::{SamplingArgs, Writer};
+use crate::writer::{Kv, SamplingArgs, Writer};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -27,6 +27,9 @@ pub struct Args {
     context: usize,
     #[command(flatten)]
     sampling: SamplingArgs,
+    /// What keys and values of the text so far are kept as
+    #[arg(long, value_enum, default_value_t = Kv::F32)]
+    kv: Kv,
     /// Threads to use [default: all]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -55,6 +58,7 @@ struct Talk<'a> {
     /// Tokens in all, and those of them that an answer may need.
     context: usize,
     num: usize,
+    kv: Kv,
     writer: Option<Writer<'a>>,
 }
 
@@ -89,7 +93,7 @@ impl Talk<'_> {
             Some(writer) => writer.turn_to(tokens)?,
             None => {
                 let room = self.context - tokens.len();
-                self.writer = Some(Writer::new(&*self.opened.model, tokens, room)?)
+                self.writer = Some(Writer::new(&*self.opened.model, tokens, room, self.kv)?)
             }
         }
         Ok(forgotten)
@@ -112,7 +116,7 @@ pub fn main(args: &Args) -> Outcome {
         return Err(message.into());
     }
     let messages: Vec<Message> = args.system.iter().map(|text| Message::new("system", text)).collect();
-    let mut talk = Talk { opened: &opened, template, messages, context, num: args.num, writer: None };
+    let mut talk = Talk { opened: &opened, template, messages, context, num: args.num, kv: args.kv, writer: None };
     let mut generator = args.sampling.generator();
     catch_interrupt();
     let (mut lines, asks) = (std::io::stdin().lock(), std::io::stdin().is_terminal());

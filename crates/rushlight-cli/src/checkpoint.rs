@@ -12,7 +12,6 @@ use rushlight::random;
 use crate::Outcome;
 use crate::run::{Progress, Run};
 
-const MODEL: &str = "model.safetensors";
 const NEWEST: &str = "checkpoint.safetensors";
 const PREVIOUS: &str = "checkpoint.previous.safetensors";
 /// One that is being written; `Run::metrics` removes it.
@@ -27,15 +26,15 @@ impl Run {
     pub fn save_model(&self, model: &impl Module) -> Outcome {
         let mut metadata = self.about()?;
         metadata.insert("config".to_string(), serde_json::to_string(&self.config)?);
-        Ok(save_checked(self.path(MODEL), &model.state_dict(), &metadata)?)
+        Ok(save_checked(self.path(self.config.task.model_file()), &model.state_dict(), &metadata)?)
     }
 
     /// Reads the trained network, or the last checkpoint's where training has not ended.
     pub fn load_model(&self, model: &mut impl Module) -> Outcome {
-        let path = self.path(MODEL);
+        let path = self.path(self.config.task.model_file());
         if path.exists() {
             let (state, metadata) = load_checked(&path).map_err(|e| {
-                format!("{e}; rushlight train {} --resume {} makes it anew", self.config.task.name(), self.folder())
+                format!("{e}; rushlight {} --resume {} makes it anew", self.config.task.command(), self.folder())
             })?;
             self.check_tokenizer(&path, &metadata)?;
             return model.load_state_dict(&state).map_err(|e| format!("{}: {e}", path.display()).into());

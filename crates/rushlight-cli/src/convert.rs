@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rushlight::io::{ConvertTo, TensorFile, convert};
+use rushlight::io::{ConvertTo, TensorFile, convert, convert_sharded};
 use rushlight::quant::QuantKind;
 use rushlight::{DType, memory};
 
@@ -12,11 +12,31 @@ use crate::Outcome;
 pub struct Args {
     /// What `inspect` lists: a safetensors, GGUF, npy, npz or PyTorch file, or a folder of shards with their index
     input: PathBuf,
-    /// The file to write: .safetensors, .gguf, .npz, or .npy for one tensor
+    /// The file to write: .safetensors, .gguf, .npz, or .npy for one tensor; with --shard-size the folder
     output: PathBuf,
     /// What floats become; without it they stay as they are, quantised ones outside of .gguf as f32
     #[arg(long)]
     dtype: Option<To>,
+    /// Write a folder of safetensors files of at most SIZE (500MB, 2GB) and their index, as Hugging Face keeps models
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    shard_size: Option<u64>,
+}
+
+/// `500MB` as bytes.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match text[digits..].trim().to_ascii_uppercase().as_str() {
+        "" | "B" => Some(1),
+        "KB" => Some(1_000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        "KIB" => Some(1 << 10),
+        "MIB" => Some(1 << 20),
+        "GIB" => Some(1u64 << 30),
+        _ => None,
+    };
+    let bytes = unit.and_then(|unit| text[..digits].parse::<u64>().ok()?.checked_mul(unit)).filter(|n| *n > 0);
+    bytes.ok_or_else(|| "expected a size above 0, such as 500MB or 2GB".to_string())
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -40,7 +60,11 @@ pub fn main(args: &Args) -> Outcome {
     };
     // Tensors come one at a time, and the memory of one is seldom of use to the next.
     memory::set_cache_limit(0);
-    let done = convert(&TensorFile::open(&args.input)?, &args.output, to)?;
+    let input = TensorFile::open(&args.input)?;
+    let done = match args.shard_size {
+        Some(bytes) => convert_sharded(&input, &args.output, to, bytes)?,
+        None => convert(&input, &args.output, to)?,
+    };
     for (name, count) in &done.not_finite {
         eprintln!("warning: tensor {name:?} has {count} numbers that are not finite");
     }

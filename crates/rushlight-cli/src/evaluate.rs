@@ -6,7 +6,7 @@ use crate::classifier::Measured;
 use crate::data::Labelled;
 use crate::run::{Run, Task};
 use crate::translate::Search;
-use crate::{Outcome, data, gpt, predict, sentiment, translation};
+use crate::{Outcome, data, gpt, predict, sentiment, train, translation};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -27,6 +27,7 @@ pub fn main(args: &Args) -> Outcome {
             sentiment::texts_of(&run, args.data.as_deref())?.labelled(run.tokenizer()?, sizes.length)?
         }
         Task::Gpt { .. } => return gpt::evaluate(&run, args.data.as_deref()),
+        Task::Finetune { .. } => return train::finetune::evaluate(&run, args.data.as_deref()),
         Task::Translate { .. } => return translation::evaluate(&run, args.data.as_deref(), &args.search),
         Task::Points { set, count, .. } => data::point_set(set.parse()?, *count, run.config.seed)?,
     };

@@ -12,7 +12,7 @@ use rushlight_models::text::{Sampling, Tokenizer};
 use crate::Outcome;
 use crate::language::{Opened, is_pretrained};
 use crate::picture::{self, Attention, Choice, visible};
-use crate::writer::{SamplingArgs, Writer};
+use crate::writer::{Kv, SamplingArgs, Writer};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -33,6 +33,9 @@ pub struct Args {
     /// Draw the tokens that were weighed at each place, with their probabilities, into FILE as .svg and .png
     #[arg(long, value_name = "FILE")]
     probs: Option<PathBuf>,
+    /// What keys and values of the text so far are kept as
+    #[arg(long, value_enum, default_value_t = Kv::F32)]
+    kv: Kv,
     /// Threads to use [default: 1 for a run, which is faster for a small network; else all]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -108,7 +111,7 @@ pub fn main(args: &Args) -> Outcome {
         return Err(NO_ATTENTION.into());
     }
     let prompt = opened.prompt(&args.prompt).map_err(|e| format!("--prompt: {e}"))?;
-    let mut writer = Writer::new(&*opened.model, prompt, args.num)?;
+    let mut writer = Writer::new(&*opened.model, prompt, args.num, args.kv)?;
     let mut out = std::io::stdout().lock();
     write!(out, "{}", args.prompt)?;
     let (mut stream, mut generator) = (tokenizer.stream(), args.sampling.generator());
@@ -145,7 +148,7 @@ pub fn main(args: &Args) -> Outcome {
 /// A piece of text, for the end of a training.
 pub fn sample(model: &Gpt, tokenizer: &Tokenizer, seed: u64) -> Outcome<String> {
     let newline = tokenizer.encode("\n").or_else(|_| Ok::<_, rushlight::Error>(vec![0]))?;
-    let mut writer = Writer::new(model, newline, 400)?;
+    let mut writer = Writer::new(model, newline, 400, Kv::F32)?;
     let sampling = Sampling { temperature: 0.8, ..Sampling::default() };
     let mut generator = Generator::new(seed);
     let ids = (0..400).map(|_| writer.next(&sampling, &mut generator)).collect::<Outcome<Vec<_>>>()?;
@@ -162,7 +165,7 @@ mod tests {
         let tokenizer = Tokenizer::train_characters(["abcdefgh"], &[]).unwrap();
         let config = GptConfig { vocab_size: 8, block_size: 8, n_layer: 1, n_head: 1, n_embd: 8, ..GptConfig::gpt2() };
         let model = Gpt::new(&config).unwrap();
-        let mut writer = Writer::new(&model, vec![0], 60).unwrap();
+        let mut writer = Writer::new(&model, vec![0], 60, Kv::F32).unwrap();
         let mut lengths = [0; 2];
         for _ in 0..60 {
             let (logits, before) = (writer.logits.clone(), tokenizer.decode(&writer.said).unwrap());

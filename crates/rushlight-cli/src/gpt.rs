@@ -72,15 +72,25 @@ impl Foretold {
     /// Of every `stride`th batch of the text, each token seeing what comes before it in its block.
     pub fn of(model: &mut Gpt, text: &LmBatches, block: usize, stride: usize) -> Outcome<Foretold> {
         model.eval();
+        let batches = text.in_order((AT_ONCE / block).max(1)).step_by(stride.max(1));
+        Foretold::by(|x| model.forward(x), batches)
+    }
+
+    /// Of tokens `[B, T]` with those that follow, by the logits that `forward` gives, `[B, T, vocab]`.
+    pub fn by(
+        forward: impl Fn(&Tensor) -> rushlight::Result<Tensor>,
+        batches: impl Iterator<Item = rushlight::Result<[Tensor; 2]>>,
+    ) -> Outcome<Foretold> {
         let (mut loss, mut right, mut tokens) = (0.0, 0, 0);
-        for batch in text.in_order((AT_ONCE / block).max(1)).step_by(stride.max(1)) {
+        for batch in batches {
             let [x, y] = batch?;
-            let (value, hits) = no_grad(|| score(model, &x, &y))?;
-            let n = y.numel();
+            let (value, hits) = no_grad(|| score(&forward(&x)?, &y))?;
+            let n = count(&y)?;
             loss += value.item::<f64>()? * n as f64;
             (right, tokens) = (right + hits, tokens + n);
         }
-        Ok(Foretold { loss: loss / tokens.max(1) as f64, accuracy: right as f64 / tokens.max(1) as f64, tokens })
+        let all = tokens.max(1) as f64;
+        Ok(Foretold { loss: loss / all, accuracy: right as f64 / all, tokens: tokens as usize })
     }
 
     /// Which share of the batches gives about so many tokens.
@@ -89,9 +99,17 @@ impl Foretold {
     }
 }
 
-/// The mean loss of a batch, and how many of the likeliest tokens are right.
-pub fn score(model: &Gpt, x: &Tensor, y: &Tensor) -> rushlight::Result<(Tensor, u64)> {
-    let (logits, y) = (model.forward(x)?.flatten(0, 1)?, y.flatten(0, 1)?); // [B · T, vocab], [B · T]
+/// In place of a token that is not to be foretold.
+pub const IGNORED: i64 = -100;
+
+/// How many tokens are to be foretold.
+pub fn count(y: &Tensor) -> rushlight::Result<u64> {
+    Ok(y.ne(IGNORED)?.sum(..)?.item::<i64>()? as u64)
+}
+
+/// The mean loss of logits `[B, T, vocab]` for the tokens `[B, T]`, and how many of the likeliest are right.
+pub fn score(logits: &Tensor, y: &Tensor) -> rushlight::Result<(Tensor, u64)> {
+    let (logits, y) = (logits.flatten(0, 1)?, y.flatten(0, 1)?); // [B · T, vocab], [B · T]
     let right = logits.detach().argmax(-1)?.eq(&y)?.sum(..)?.item::<i64>()? as u64;
     Ok((loss::cross_entropy(&logits, &y)?, right))
 }

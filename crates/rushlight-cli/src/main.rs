@@ -25,10 +25,12 @@ mod picture;
 mod play;
 mod predict;
 mod run;
+mod samples;
 mod sentiment;
 mod train;
 mod translate;
 mod translation;
+mod tuned;
 mod words;
 mod writer;
 
@@ -52,6 +54,8 @@ enum Command {
     /// Train a network and leave a run folder with the model, its history and pictures
     #[command(subcommand)]
     Train(train::Command),
+    /// Let a language model learn on, from a text or prompts with answers
+    Finetune(train::finetune::Args),
     /// Measure a trained run on its test data
     Eval(evaluate::Args),
     /// Classify images, points or texts with a trained run
@@ -77,6 +81,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(command) => train::main(command),
+        Command::Finetune(args) => train::finetune(&args),
         Command::Eval(args) => evaluate::main(&args),
         Command::Predict(args) => predict::main(&args),
         Command::Generate(args) => generate::main(&args),

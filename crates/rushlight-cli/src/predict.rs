@@ -52,7 +52,7 @@ impl Network {
                 run.load_model(&mut model)?;
                 Network::Points(model)
             }
-            Task::Gpt { .. } => {
+            Task::Gpt { .. } | Task::Finetune { .. } => {
                 let folder = run.folder.display();
                 return Err(format!("{folder} writes text: rushlight generate {folder} --prompt \"…\"").into());
             }

@@ -5,6 +5,7 @@
 //! RUN/metrics.jsonl            one line a step, an epoch, a look at the gradients
 //! RUN/tokenizer.json           how text becomes tokens, where it learns from text
 //! RUN/model.safetensors        the trained network
+//! RUN/adapter.safetensors      what `finetune` learnt beside a network, where it left that as it is
 //! RUN/checkpoint.safetensors   all that --resume needs: network, optimizer, generator, place
 //! RUN/checkpoint.previous.safetensors  the one before, for when the newest is damaged
 //! RUN/*.svg, *.png             pictures
@@ -60,6 +61,21 @@ pub enum Task {
         #[serde(default)]
         bf16: bool,
     },
+    Finetune {
+        /// The model that it begins with, and a checksum of its file.
+        model: PathBuf,
+        sum: String,
+        data: PathBuf,
+        valid: Option<PathBuf>,
+        /// Adapters, or all weights.
+        lora: Option<LoraSizes>,
+        /// Tokens that a sample has at most.
+        length: usize,
+        steps: usize,
+        /// Steps between two measurements.
+        every: usize,
+        bf16: bool,
+    },
     Translate {
         data: PathBuf,
         valid: Option<PathBuf>,
@@ -72,6 +88,14 @@ pub enum Task {
         model: TextModel,
         sizes: TextSizes,
     },
+}
+
+/// The sizes of low-rank adapters, and which matrices have them: those whose names end so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoraSizes {
+    pub rank: usize,
+    pub alpha: f64,
+    pub targets: Vec<String>,
 }
 
 /// How a text is classified.
@@ -103,6 +127,23 @@ impl Task {
             Task::Gpt { .. } => "gpt",
             Task::Sentiment { .. } => "sentiment",
             Task::Translate { .. } => "translate",
+            Task::Finetune { .. } => "finetune",
+        }
+    }
+
+    /// The command that trains it.
+    pub fn command(&self) -> String {
+        match self {
+            Task::Finetune { .. } => "finetune".to_string(),
+            other => format!("train {}", other.name()),
+        }
+    }
+
+    /// The file of what was learnt.
+    pub fn model_file(&self) -> &'static str {
+        match self {
+            Task::Finetune { lora: Some(_), .. } => "adapter.safetensors",
+            _ => "model.safetensors",
         }
     }
 
@@ -112,7 +153,8 @@ impl Task {
             Task::Gpt { config, .. } => Some(config.vocab_size),
             Task::Sentiment { sizes, .. } => Some(sizes.vocab),
             Task::Translate { config, .. } => Some(config.vocab_size),
-            Task::Images { .. } | Task::Points { .. } => None,
+            // The tokenizer of a model that is tuned stays with that.
+            Task::Images { .. } | Task::Points { .. } | Task::Finetune { .. } => None,
         }
     }
 }
@@ -165,6 +207,18 @@ impl Config {
                 within("n_layer", c.n_layer, 1, 1 << 10)?;
                 within("n_embd", c.n_embd, 1, 1 << 15)?;
             }
+            Task::Finetune { lora, length, steps, every, .. } => {
+                within("steps", *steps, 1, usize::MAX)?;
+                within("every", *every, 1, usize::MAX)?;
+                within("length", *length, 1, 1 << 20)?;
+                if let Some(lora) = lora {
+                    within("lora-rank", lora.rank, 1, 1 << 14)?;
+                    if !lora.alpha.is_finite() || lora.targets.is_empty() {
+                        let message = "expected a finite --lora-alpha, and a name in --lora-targets";
+                        return Err(format!("{prefix}lora-alpha {}: {message}", lora.alpha).into());
+                    }
+                }
+            }
             Task::Sentiment { sizes, .. } => {
                 within("vocab", sizes.vocab, 1, 1 << 20)?;
                 within("length", sizes.length, 1, 1 << 14)?;
@@ -206,7 +260,7 @@ impl Run {
     pub fn new(folder: &Path, config: Config) -> Outcome<Run> {
         config.check("--")?;
         // A checkpoint alone is what a run leaves that was killed while it was made.
-        if ["config.json", "metrics.jsonl", "model.safetensors"].iter().any(|f| folder.join(f).exists()) {
+        if ["config.json", "metrics.jsonl", config.task.model_file()].iter().any(|f| folder.join(f).exists()) {
             let f = folder.display();
             return Err(
                 format!("{f} holds a run already; go on with --resume {f}, or name another folder with --out").into()
@@ -228,15 +282,11 @@ impl Run {
     /// Makes the folder of a new run: a checkpoint of its start, so that it can be gone on with from here on, then
     /// config.json, which makes it a run. What fails leaves neither.
     pub fn create(&self, model: &impl Module, optimizer: &Optimizer) -> Outcome {
-        let text = serde_json::to_string_pretty(&self.config)?;
         let there = self.folder.exists();
         std::fs::create_dir_all(&self.folder).map_err(|e| format!("{}: {e}", self.folder.display()))?;
         self.forget_checkpoints();
-        let path = self.path("config.json");
-        let tokens = self.tokenizer.as_ref().map_or(Ok(()), |t| Ok(t.save(self.path("tokenizer.json"))?));
-        let made = tokens.and_then(|()| self.save_checkpoint(model, optimizer, &Progress::default())).and_then(|()| {
-            Ok(write_atomic(&path, |f| writeln!(f, "{text}").map_err(|e| rushlight::Error::io(&path, e)))?)
-        });
+        let checkpoint = |()| self.save_checkpoint(model, optimizer, &Progress::default());
+        let made = self.save_tokenizer().and_then(checkpoint).and_then(|()| self.save_config());
         if made.is_err() {
             self.forget_checkpoints();
             if self.tokenizer.is_some() {
@@ -247,6 +297,17 @@ impl Run {
             }
         }
         made
+    }
+
+    /// Writes tokenizer.json, where the run has one.
+    pub fn save_tokenizer(&self) -> Outcome {
+        self.tokenizer.as_ref().map_or(Ok(()), |t| Ok(t.save(self.path("tokenizer.json"))?))
+    }
+
+    /// Writes config.json, which makes a folder a run.
+    pub fn save_config(&self) -> Outcome {
+        let (path, text) = (self.path("config.json"), serde_json::to_string_pretty(&self.config)?);
+        Ok(write_atomic(&path, |f| writeln!(f, "{text}").map_err(|e| rushlight::Error::io(&path, e)))?)
     }
 
     /// An existing run folder.

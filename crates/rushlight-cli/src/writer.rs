@@ -1,8 +1,8 @@
 //! Writing with a model: one token after the other.
 
-use rushlight::Tensor;
 use rushlight::nn::KvCache;
 use rushlight::random::Generator;
+use rushlight::{DType, Tensor};
 use rushlight_models::text::Sampling;
 
 use crate::Outcome;
@@ -50,6 +50,26 @@ impl SamplingArgs {
     }
 }
 
+/// What keys and values are kept as.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+pub enum Kv {
+    /// As they are
+    #[default]
+    F32,
+    /// Half the memory; logits move a little, and a long text is written more slowly
+    F16,
+}
+
+impl Kv {
+    fn cache(self, model: &dyn LanguageModel, tokens: usize) -> rushlight::Result<KvCache> {
+        let cache = model.cache(tokens);
+        match self {
+            Kv::F32 => Ok(cache),
+            Kv::F16 => cache.keep_as(DType::F16),
+        }
+    }
+}
+
 /// Writes one token after the other.
 pub struct Writer<'a> {
     pub model: &'a dyn LanguageModel,
@@ -61,13 +81,13 @@ pub struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// To write `num` tokens. Errors: a prompt of nothing, or longer than the context.
-    pub fn new(model: &'a dyn LanguageModel, prompt: Vec<i64>, num: usize) -> Outcome<Writer<'a>> {
+    pub fn new(model: &'a dyn LanguageModel, prompt: Vec<i64>, num: usize, kv: Kv) -> Outcome<Writer<'a>> {
         let block = model.context();
         if prompt.is_empty() || prompt.len() > block {
             let n = prompt.len();
             return Err(format!("a prompt of {n} tokens; the model's context is {block}: expected 1 to {block}").into());
         }
-        let cache = model.cache(prompt.len().saturating_add(num).min(block));
+        let cache = kv.cache(model, prompt.len().saturating_add(num).min(block))?;
         let mut writer = Writer { model, block, cache, said: prompt, logits: vec![] };
         writer.read(0)?;
         Ok(writer)
@@ -120,7 +140,7 @@ mod tests {
     fn another_text_is_continued_as_if_it_were_the_first() {
         let config = GptConfig { vocab_size: 8, block_size: 12, n_layer: 2, n_head: 1, n_embd: 8, ..GptConfig::gpt2() };
         let model = Gpt::new(&config).unwrap();
-        let mut writer = Writer::new(&model, vec![1, 2, 3], 9).unwrap();
+        let mut writer = Writer::new(&model, vec![1, 2, 3], 9, Kv::F32).unwrap();
         let mut generator = Generator::new(0);
         writer.next(&Sampling::default(), &mut generator).unwrap();
         for text in
@@ -128,7 +148,7 @@ mod tests {
         {
             writer.turn_to(text.clone()).unwrap();
             assert_eq!(writer.cache.len(), text.len());
-            let fresh = Writer::new(&model, text, 0).unwrap();
+            let fresh = Writer::new(&model, text, 0, Kv::F32).unwrap();
             for (a, b) in writer.logits.iter().zip(&fresh.logits) {
                 assert!((a - b).abs() < 1e-5, "{a} {b}");
             }

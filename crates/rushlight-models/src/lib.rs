@@ -15,7 +15,7 @@ mod translator;
 pub use bert::{Bert, BertAttention, BertConfig, BertEmbeddings, BertLayer};
 pub use gpt::{Block, CausalSelfAttention, FeedForward, Gpt, GptConfig};
 pub use lenet::LeNet;
-pub use llama::{Llama, LlamaAttention, LlamaConfig, LlamaLayer, LlamaMlp};
+pub use llama::{Llama, LlamaAttention, LlamaConfig, LlamaLayer, LlamaMlp, RopeScaling};
 pub use lora::Lora;
 pub use mlp::Mlp;
 pub use pretrained::{Network, Pretrained};

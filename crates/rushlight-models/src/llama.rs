@@ -1,7 +1,8 @@
 //! Llama: the Transformer decoder of most open language models, such as SmolLM.
 //!
 //! Source: Touvron et al. 2023. Blocks with RMS norm before, rotary positions, queries in groups that share keys and
-//! values (Ainslie et al. 2023), a SwiGLU network, no biases. The output layer may be the token table used again.
+//! values (Ainslie et al. 2023), a SwiGLU network. The output layer may be the token table used again. With biases of
+//! queries, keys and values it is a Qwen2.
 //! Every matrix may be one of blocks of few bits, as it comes from a GGUF file.
 
 use rushlight::io::Weight;
@@ -31,11 +32,63 @@ pub struct LlamaConfig {
     pub rms_norm_eps: f64,
     /// The base of the rotary positions.
     pub rope_theta: f64,
+    /// How the positions were stretched after the first training.
+    pub rope_scaling: RopeScaling,
     /// Which numbers of a head are turned together. The rows of the query and key weights are in an order that fits one
     /// of the two: halves in Hugging Face's files, neighbours in GGUF files.
     pub rotary_pairs: RotaryPairs,
     /// Whether the output layer is the token table.
     pub tie_word_embeddings: bool,
+    /// Whether queries, keys and values have biases.
+    pub qkv_bias: bool,
+    /// Whether the attention's output has one.
+    pub o_bias: bool,
+    /// Whether the network for each place has them.
+    pub mlp_bias: bool,
+}
+
+/// How rotary positions are stretched, for longer texts than those that a model first learnt from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum RopeScaling {
+    /// Not at all.
+    #[default]
+    None,
+    /// Places are divided by this.
+    Linear(f64),
+    /// As Llama 3.1: pairs that turn round less than `low_freq_factor` times in `original` places are slowed by `factor`,
+    /// those that do more than `high_freq_factor` times are not, and those between in part.
+    Llama3 {
+        /// By how much the slowest are slowed.
+        factor: f64,
+        /// Turns below which a pair is slow.
+        low_freq_factor: f64,
+        /// Turns from which on it is fast.
+        high_freq_factor: f64,
+        /// Places of the first training.
+        original: f64,
+    },
+    /// Each pair's angles are divided by one of these.
+    Divisors(Vec<f64>),
+}
+
+impl RopeScaling {
+    /// What the angles of each of the `pairs` pairs are divided by.
+    fn divisors(&self, pairs: usize, theta: f64) -> Option<Vec<f64>> {
+        match self {
+            RopeScaling::None => None,
+            RopeScaling::Linear(factor) => Some(vec![*factor; pairs]),
+            RopeScaling::Divisors(all) => Some(all.clone()),
+            RopeScaling::Llama3 { factor, low_freq_factor: low, high_freq_factor: high, original } => {
+                let divisor = |i: usize| {
+                    let frequency = theta.powf(-(i as f64) / pairs as f64);
+                    let turns = original * frequency / std::f64::consts::TAU;
+                    let fast = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                    1.0 / ((1.0 - fast) / factor + fast)
+                };
+                Some((0..pairs).map(divisor).collect())
+            }
+        }
+    }
 }
 
 impl LlamaConfig {
@@ -52,8 +105,12 @@ impl LlamaConfig {
             max_position_embeddings: 8192,
             rms_norm_eps: 1e-5,
             rope_theta: 1e5,
+            rope_scaling: RopeScaling::None,
             rotary_pairs: RotaryPairs::HalfSplit,
             tie_word_embeddings: true,
+            qkv_bias: false,
+            o_bias: false,
+            mlp_bias: false,
         }
     }
 }
@@ -150,25 +207,32 @@ impl Llama {
         };
         let (q_width, kv_width) = (wide(heads)?, wide(kv_heads)?);
         // One table of angles for all layers.
-        let rotary = Rotary::new(head_dim, config.rope_theta, config.rotary_pairs)?;
-        let linear = |from: usize, to: usize| Ok::<_, Error>(QLinear { weight: matrix(&[to, from])?.into() });
+        let mut rotary = Rotary::new(head_dim, config.rope_theta, config.rotary_pairs)?;
+        if let Some(divisors) = config.rope_scaling.divisors(head_dim / 2, config.rope_theta) {
+            rotary = rotary.divided(divisors)?;
+        }
+        let linear = |from: usize, to: usize, bias: bool| {
+            let bias = bias.then(|| Tensor::zeros(to, DType::F32)?.requires_grad()).transpose()?;
+            Ok::<_, Error>(QLinear { weight: matrix(&[to, from])?.into(), bias })
+        };
+        let LlamaConfig { qkv_bias, o_bias, mlp_bias, .. } = *config;
         let norm = || Ok::<_, Error>(RmsNorm { eps: config.rms_norm_eps, ..RmsNorm::new([c])? });
         let layer = |_| {
             Ok(LlamaLayer {
                 input_layernorm: norm()?,
                 self_attn: LlamaAttention {
-                    q_proj: linear(c, q_width)?,
-                    k_proj: linear(c, kv_width)?,
-                    v_proj: linear(c, kv_width)?,
-                    o_proj: linear(q_width, c)?,
+                    q_proj: linear(c, q_width, qkv_bias)?,
+                    k_proj: linear(c, kv_width, qkv_bias)?,
+                    v_proj: linear(c, kv_width, qkv_bias)?,
+                    o_proj: linear(q_width, c, o_bias)?,
                     rotary: rotary.clone(),
                     head_dim,
                 },
                 post_attention_layernorm: norm()?,
                 mlp: LlamaMlp {
-                    gate_proj: linear(c, inner)?,
-                    up_proj: linear(c, inner)?,
-                    down_proj: linear(inner, c)?,
+                    gate_proj: linear(c, inner, mlp_bias)?,
+                    up_proj: linear(c, inner, mlp_bias)?,
+                    down_proj: linear(inner, c, mlp_bias)?,
                 },
             })
         };
@@ -176,7 +240,7 @@ impl Llama {
             embed_tokens: QEmbedding { weight: matrix(&[config.vocab_size, c])?.into() },
             layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?,
             norm: norm()?,
-            lm_head: (!config.tie_word_embeddings).then(|| linear(c, config.vocab_size)).transpose()?,
+            lm_head: (!config.tie_word_embeddings).then(|| linear(c, config.vocab_size, false)).transpose()?,
             max_positions: config.max_position_embeddings,
         })
     }

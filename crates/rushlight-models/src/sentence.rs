@@ -100,6 +100,11 @@ impl SentenceEncoder {
     ///
     /// Errors: those of [`Tokenizer::encode`].
     pub fn embed<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Tensor> {
+        self.embed_tokens(&self.tokens(texts)?)
+    }
+
+    /// The tokens of each text that count, with those at its ends. Errors: those of [`Tokenizer::encode`].
+    pub fn tokens<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Vec<i64>>> {
         let mut ids = self.tokenizer.encode_framed(texts)?;
         for ids in &mut ids {
             if ids.len() > self.max_length {
@@ -107,11 +112,12 @@ impl SentenceEncoder {
                 ids.drain(self.max_length - 1..ids.len() - 1);
             }
         }
-        self.embed_ids(&ids)
+        Ok(ids)
     }
 
-    /// [`SentenceEncoder::embed`] of token ids.
-    fn embed_ids(&self, ids: &[Vec<i64>]) -> Result<Tensor> {
+    /// [`SentenceEncoder::embed`] of the texts' tokens. Errors: more of them than the network has positions; an id outside
+    /// the vocabulary.
+    pub fn embed_tokens(&self, ids: &[Vec<i64>]) -> Result<Tensor> {
         let mut order: Vec<usize> = (0..ids.len()).collect();
         order.sort_by_key(|&i| ids[i].len()); // alike ones together, for little padding
         let mut rows = vec![0.0f32; ids.len() * self.width()];

@@ -204,14 +204,28 @@ fn refusal(path: &Path) -> String {
 #[test]
 fn configurations_that_cannot_be_are_refused_by_name() {
     for (name, from, to, part) in [
-        ("llama", "\"model_type\": \"llama\"", "\"model_type\": \"qwen2\"", "the architecture \"qwen2\" is not known"),
+        ("llama", "\"model_type\": \"llama\"", "\"model_type\": \"mamba\"", "the architecture \"mamba\" is not known"),
         ("llama", "\"vocab_size\": 24", "\"vocab_size\": 25", "has shape [24, 16], the configuration says [25, 16]"),
         ("llama", "\"vocab_size\": 24", "\"vocab_size\": 1152921504606846976", "the configuration says"),
         ("llama", "\"vocab_size\": 24", "\"vocab_size\": -1", "invalid value: integer `-1`"),
         ("llama", "\"hidden_size\": 16,", "", "missing field `hidden_size`"),
         ("llama", "\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\"", "hidden_act is gelu, which is not supported"),
-        ("llama", "\"rope_type\": \"default\"", "\"rope_type\": \"llama3\"", "scaling of rotary positions is llama3"),
-        ("llama", "\"attention_bias\": false", "\"attention_bias\": true", "attention_bias is true"),
+        ("llama", "\"rope_type\": \"default\"", "\"rope_type\": \"yarn\"", "scaling of rotary positions is yarn"),
+        ("llama", "\"rope_type\": \"default\"", "\"rope_type\": \"linear\"", "rotary positions has no factor"),
+        ("llama", "\"rope_type\": \"default\"", "\"rope_type\": \"linear\", \"factor\": -1.0", "factor of the rotary"),
+        ("llama", "\"rope_type\": \"default\"", "\"rope_type\": \"llama3\"", "has no low_freq_factor"),
+        (
+            "llama",
+            "\"rope_type\": \"default\"",
+            "\"type\": \"llama3\", \"low_freq_factor\": 4, \"high_freq_factor\": 4",
+            "high_freq_factor of the rotary positions is 4",
+        ),
+        (
+            "llama",
+            "\"attention_bias\": false",
+            "\"attention_bias\": true",
+            "missing model.layers.0.self_attn.q_proj.bias",
+        ),
         (
             "llama",
             "\"num_hidden_layers\": 2",
@@ -365,9 +379,10 @@ fn a_gguf_file_has_its_tokenizer_with_it() -> Result<()> {
 #[test]
 fn gguf_files_of_something_else_say_so() -> Result<()> {
     type Change = fn(&mut BTreeMap<String, Value>);
-    let cases: [(Change, &str); 12] = [
+    let cases: [(Change, &str); 13] = [
         (|m| _ = m.remove("general.architecture"), "GGUF without general.architecture"),
-        (|m| _ = m.insert("general.architecture".into(), "qwen2".into()), "the architecture \"qwen2\" is not known"),
+        (|m| _ = m.insert("general.architecture".into(), "mamba".into()), "the architecture \"mamba\" is not known"),
+        (|m| _ = m.insert("llama.rope.scaling.type".into(), "linear".into()), "no llama.rope.scaling.factor"),
         (|m| _ = m.remove("llama.block_count"), "no size llama.block_count"),
         (|m| _ = m.insert("llama.block_count".into(), 1u32.into()), "unknown blk.1."),
         (|m| _ = m.insert("llama.attention.head_count".into(), 0u32.into()), "sizes must not be 0"),
@@ -376,7 +391,7 @@ fn gguf_files_of_something_else_say_so() -> Result<()> {
         (|m| _ = m.insert("llama.expert_count".into(), 8u32.into()), "llama.expert_count is 8"),
         (|_| (), "its tokenizer: the metadata has no tokenizer.ggml.model"),
         (|m| _ = m.insert("tokenizer.ggml.model".into(), "llama".into()), "only \"gpt2\" (byte pairs) is read"),
-        (|m| add_tokenizer(m, "qwen2"), "tokenizer.ggml.pre is \"qwen2\""),
+        (|m| add_tokenizer(m, "falcon"), "tokenizer.ggml.pre is \"falcon\""),
         (
             |m| {
                 add_tokenizer(m, "smollm");
@@ -392,5 +407,82 @@ fn gguf_files_of_something_else_say_so() -> Result<()> {
     }
     let message = refusal(&small("gpt2").join("model.safetensors"));
     assert!(message.contains("safetensors without general.architecture"), "{message}");
+    Ok(())
+}
+
+fn extra(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/llama_extras").join(name)
+}
+
+/// Biases (Qwen2, and everywhere), positions scaled by a factor and as Llama 3.1's, in texts longer than those that the
+/// first training had: by `tests/reference/llama_extras.py`.
+#[test]
+fn biases_and_scaled_positions_are_those_of_transformers() -> Result<()> {
+    for name in ["qwen2", "linear", "llama3"] {
+        let expected = load_safetensors(extra(name).join("expected.safetensors"))?.0;
+        let llama = Llama::from_pretrained(extra(name))?;
+        let logits = llama.forward(&expected["tokens"])?;
+        assert!(distance(&logits, &expected["y"])? < 1e-4, "{name}: {}", distance(&logits, &expected["y"])?);
+        let loss = foretell(&logits, &expected["tokens"])?;
+        assert!(distance(&loss, &expected["loss"])? < 1e-5);
+        check_gradients(&llama, &loss.backward()?, &expected, |own| (format!("model.{own}"), false))?;
+        let biases = llama.named_parameters().iter().filter(|(name, _)| name.ends_with(".bias")).count();
+        assert_eq!(biases, [("qwen2", 6), ("linear", 14), ("llama3", 0)].iter().find(|(n, _)| *n == name).unwrap().1);
+        // The GGUF file of the same network.
+        let gguf = Llama::from_pretrained(extra(&format!("{name}.gguf")))?;
+        let apart = distance(&gguf.forward(&expected["tokens"])?, &expected["y"])?;
+        assert!(apart < 1e-4, "{name}.gguf: {apart}");
+        // The scaling matters.
+        if name != "qwen2" {
+            let dir = tempfile::tempdir().unwrap();
+            for file in ["config.json", "model.safetensors"] {
+                fs::copy(extra(name).join(file), dir.path().join(file)).unwrap();
+            }
+            let path = dir.path().join("config.json");
+            let config = fs::read_to_string(&path).unwrap();
+            fs::write(&path, config.replace(&format!("\"rope_type\": \"{name}\""), "\"rope_type\": \"default\""))
+                .unwrap();
+            let plain = Llama::from_pretrained(dir.path())?;
+            assert!(distance(&plain.forward(&expected["tokens"])?, &expected["y"])? > 1e-2, "{name}");
+        }
+        // With a cache, and in f16 within 2⁻¹¹ of each number: the logits hardly move.
+        for (cache, bound) in [(llama.cache(40), 1e-4), (llama.cache(40).keep_as(DType::F16)?, 2e-2)] {
+            let mut cache = cache;
+            let mut most = 0.0f32;
+            for (at, n) in [(0, 30), (30, 1), (31, 5), (36, 4)] {
+                let y = llama.forward_cached(&expected["tokens"].narrow(1, at, n)?, &mut cache)?;
+                most = most.max(distance(&y, &expected["y"].narrow(1, at as i64 as usize, n)?)?);
+            }
+            assert!(most < bound && (bound < 1e-3 || most > 0.0), "{name}: {most}");
+        }
+    }
+    Ok(())
+}
+
+/// The words of Llama 3 and Qwen2, with tokens that transformers' rules learnt from the page.
+#[test]
+fn pages_are_cut_as_llama_3_and_qwen2_cut_them() -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/llama_extras.json");
+    let reference: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let page = reference["text"].as_str().unwrap();
+    for pre in ["llama-bpe", "qwen2"] {
+        let texts = |key: &str| {
+            let all = reference[pre][key].as_array().unwrap().iter();
+            Value::from(all.map(|t| t.as_str().unwrap().to_string()).collect::<Vec<String>>())
+        };
+        let (dir, path) = gguf(|m| {
+            m.insert("tokenizer.ggml.model".to_string(), "gpt2".into());
+            m.insert("tokenizer.ggml.pre".to_string(), pre.into());
+            m.insert("tokenizer.ggml.tokens".to_string(), texts("tokens"));
+            m.insert("tokenizer.ggml.merges".to_string(), texts("merges"));
+        })?;
+        let tokenizer = Tokenizer::from_gguf(&TensorFile::open(&path)?)?;
+        let wanted: Vec<i64> =
+            reference[pre]["ids"].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect();
+        assert_eq!(tokenizer.encode(page)?, wanted, "{pre}");
+        // Qwen2 writes accents as letters of their own anew.
+        assert_eq!(tokenizer.decode(&wanted)? == page, pre == "llama-bpe");
+        drop(dir);
+    }
     Ok(())
 }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rushlight::io::Weight;
 use rushlight::nn::Module;
-use rushlight::{Result, Tensor};
+use rushlight::{DType, Result, Tensor, no_grad};
 use rushlight_models::text::Message;
-use rushlight_models::{Llama, Network, Pretrained, SentenceEncoder};
+use rushlight_models::{Llama, Lora, Network, Pretrained, SentenceEncoder};
 use serde_json::Value;
 
 /// A fetched model, or a message that there is none.
@@ -108,6 +108,54 @@ fn smol_lm_writes_what_transformers_and_llama_cpp_write() -> Result<()> {
     let most = follow(llama, &read("llama_cpp.json")["runs"])?;
     println!("logits in f32 at most {most:e} apart from those of llama.cpp");
     assert!(most < 0.01);
+    Ok(())
+}
+
+/// With adapters merged and written as the file it came from, SmolLM2 gives the same logits when it is read again; f16
+/// keys and values move them little.
+#[test]
+fn smol_lm_is_tuned_merged_and_read_again() -> Result<()> {
+    let Some(path) = model("SmolLM2-135M-Instruct.Q4_1.gguf") else { return Ok(()) };
+    let found = Pretrained::load(&path)?;
+    let prompt = found.prompt("Now is the winter of our discontent made glorious summer by this")?;
+    let (mut network, tokens) = (found.network, Tensor::from_slice(&prompt, [1, prompt.len()])?);
+    let apart = |a: &Tensor, b: &Tensor| a.detach().sub(b.detach())?.abs()?.amax(..)?.item::<f32>();
+
+    // Half the memory for keys and values, in the blocks of the file.
+    let Network::Llama(llama) = &network else { panic!("{}", network.architecture()) };
+    let exact = llama.next_logits(&tokens, &mut llama.cache(64))?;
+    let halved = llama.next_logits(&tokens, &mut llama.cache(64).keep_as(DType::F16)?)?;
+    let moved = apart(&exact, &halved)?;
+    println!("f16 keys and values move the logits by at most {moved:e}");
+    assert!(moved > 0.0 && moved < 0.05);
+
+    network.set_requires_grad(true)?;
+    let before = no_grad(|| network.logits(&tokens))?;
+    let mut lora =
+        Lora::new(&mut network, 4, 8.0, |name| name.ends_with("q_proj.weight") || name.ends_with("v_proj.weight"))?;
+    // As if much had been learnt.
+    lora.visit_mut(&mut Default::default(), &mut |name, _, t| {
+        if name.ends_with("lora_B.weight") {
+            *t = Tensor::normal(t.dims(), 0.0, 0.02, DType::F32)?.requires_grad()?;
+        }
+        Ok(())
+    })?;
+    no_grad(|| lora.apply(&mut network))?;
+    let learnt = no_grad(|| network.logits(&tokens))?;
+    lora.merge(&mut network)?;
+    let merged = no_grad(|| network.logits(&tokens))?;
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("merged.gguf");
+    network.save_like(&path, &target)?;
+    let again = Pretrained::load(&target)?;
+    let logits = no_grad(|| again.network.logits(&tokens))?;
+    println!("learnt: {} away; merged and read again: {:e}", apart(&learnt, &before)?, apart(&logits, &learnt)?);
+    assert!(apart(&learnt, &before)? > 0.1);
+    assert_eq!((apart(&merged, &learnt)?, apart(&logits, &learnt)?), (0.0, 0.0));
+    assert_eq!(
+        again.chat_template.map(|t| t.source().to_string()),
+        found.chat_template.map(|t| t.source().to_string())
+    );
     Ok(())
 }
 

@@ -356,6 +356,73 @@ fn conversions() {
     assert!(!path("z.gguf").exists() && !path("z.npy").exists());
 }
 
+#[test]
+fn shards_are_written_and_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let names = |folder: &str| {
+        let entry = |e: std::io::Result<std::fs::DirEntry>| e.unwrap().file_name().into_string().unwrap();
+        let mut all: Vec<String> = std::fs::read_dir(path(folder)).unwrap().map(entry).collect();
+        all.sort();
+        all
+    };
+    let about = BTreeMap::from([("step".to_string(), "7".to_string())]);
+    save_safetensors(path("a.safetensors"), &state(), &about).unwrap();
+    let a = TensorFile::open(path("a.safetensors")).unwrap();
+    for (size, folder) in [(1u64, "ones"), (200, "some"), (u64::MAX, "all")] {
+        let done = convert_sharded(&a, path(folder), ConvertTo::Same, size).unwrap();
+        assert_eq!(done.tensors, a.infos().len());
+        let shards = names(folder).len() - 1;
+        assert!(names(folder).contains(&format!("model-00001-of-{shards:05}.safetensors")), "{:?}", names(folder));
+        let back = TensorFile::open(path(folder)).unwrap();
+        assert_same(&back.load().unwrap(), &state());
+        assert_eq!(back.value("step").and_then(Value::as_str), Some("7"));
+        assert_eq!(back.value("total_size").and_then(Value::as_i64), Some(done.bytes as i64));
+        for shard in names(folder).iter().filter(|name| name.ends_with(".safetensors")) {
+            let shard = TensorFile::open(path(folder).join(shard)).unwrap();
+            let bytes: Vec<u64> = shard.infos().iter().map(|i| i.bytes).filter(|n| *n > 0).collect();
+            assert!(bytes.len() == 1 || bytes.iter().sum::<u64>() <= size, "{bytes:?}");
+            assert_eq!(shard.value("format").and_then(Value::as_str), Some("pt"));
+        }
+    }
+    assert_eq!(names("all").len(), 2);
+    // The empty ones share a file with others.
+    assert!(names("ones").len() < a.infos().len() && names("some").len() > 3);
+    // Blocks become f32, and dtypes what is asked for.
+    convert_sharded(&open("quants.gguf"), path("q"), ConvertTo::Float(DType::F16), 1 << 10).unwrap();
+    assert!(TensorFile::open(path("q")).unwrap().infos().iter().all(|i| i.stored == Stored::Plain(DType::F16)));
+
+    let refused = |folder: &str, to, size, part: &str| {
+        let error = convert_sharded(&a, path(folder), to, size).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    let before = names("some");
+    refused("some", ConvertTo::Same, 100, "holds model");
+    assert_eq!(names("some"), before);
+    refused("new", ConvertTo::Same, 0, "0 bytes");
+    refused("new", ConvertTo::Quant(QuantKind::Q8_0), 9, "only .gguf holds q8_0");
+    refused("a.safetensors", ConvertTo::Same, 9, "a.safetensors");
+    assert!(!path("new").exists());
+}
+
+/// What a failed write leaves is nothing: a tensor that cannot be read comes last.
+#[test]
+fn shards_that_cannot_be_written_leave_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bad.npz");
+    let state = StateDict::from(["a", "b"].map(|n| (n.to_string(), Tensor::ones([64], DType::F32).unwrap())));
+    save_npz(&file, &state).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = bytes.windows(5).rposition(|w| w == b"b.npy").unwrap();
+    let data = bytes[..at].windows(4).rposition(|w| w == 1f32.to_le_bytes()).unwrap();
+    bytes[data] ^= 1; // the checksum of b no longer fits
+    std::fs::write(&file, bytes).unwrap();
+    let folder = dir.path().join("shards");
+    let error = convert_sharded(&TensorFile::open(&file).unwrap(), &folder, ConvertTo::Same, 256).unwrap_err();
+    assert!(error.to_string().contains("checksum"), "{error}");
+    assert!(!folder.exists());
+}
+
 /// Tensors in use outlive the name of their file.
 #[cfg(unix)]
 #[test]

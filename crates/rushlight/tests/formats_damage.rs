@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rushlight::io::{TensorFile, save_gguf};
+use rushlight::io::{ConvertTo, TensorFile, convert_sharded, save_gguf, save_safetensors};
+use rushlight::nn::StateDict;
 use rushlight::quant::{QTensor, QuantKind};
 use rushlight::{DType, Error, Tensor, memory};
 
@@ -413,6 +414,44 @@ fn hostile_torch_tensors() {
 
 // ---- shards and unknown files ----
 
+/// The index and each of its files, cut at every sixteenth, with another beginning, and with a header of 2⁶⁰ bytes.
+#[test]
+fn damaged_shards() {
+    let f = Folder::new();
+    let state: StateDict =
+        ["a", "b", "c"].map(|name| (name.to_string(), Tensor::linspace(0.0, 1.0, 64, DType::F32).unwrap())).into();
+    let whole = f.0.path().join("whole.safetensors");
+    save_safetensors(&whole, &state, &Default::default()).unwrap();
+    let shards = f.0.path().join("shards");
+    convert_sharded(&TensorFile::open(&whole).unwrap(), &shards, ConvertTo::Same, 512).unwrap();
+    read_all(&shards).unwrap();
+    let paths: Vec<PathBuf> = fs::read_dir(&shards).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(paths.len(), 3);
+    for path in paths {
+        let bytes = fs::read(&path).unwrap();
+        let refused = |bytes: &[u8], what: &str| {
+            fs::write(&path, bytes).unwrap();
+            let error = read_all(&shards).err().unwrap_or_else(|| panic!("{} was read {what}", path.display()));
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert!(error.to_string().contains(name) && matches!(error, Error::Format { .. }), "{what}: {error}");
+        };
+        // What ends the index's JSON is a line feed, which nobody misses.
+        for sixteenth in 0..16 {
+            refused(&bytes[..bytes.len() * sixteenth / 16], &format!("cut at {sixteenth}/16"));
+        }
+        refused(&[&[bytes[0] ^ 1], &bytes[1..]].concat(), "with another beginning");
+        refused(&[&(1u64 << 60).to_le_bytes()[..], &bytes[8..]].concat(), "with a header of 2^60 bytes");
+        fs::write(&path, &bytes).unwrap();
+    }
+    read_all(&shards).unwrap();
+    // A tensor that the index promises in the other file.
+    let index = shards.join("model.safetensors.index.json");
+    let text = fs::read_to_string(&index).unwrap();
+    fs::write(&index, text.replace("00002-of-00002", "00001-of-00002")).unwrap();
+    let error = read_all(&shards).unwrap_err().to_string();
+    assert!(error.contains("which does not hold it"), "{error}");
+}
+
 #[test]
 fn hostile_indices() {
     let f = Folder::new();
@@ -430,6 +469,11 @@ fn hostile_indices() {
         r#"{"weight_map": {"a": "empty.safetensors"}}"#,
         &["said to be in empty.safetensors, which does not hold it"],
     );
+    index(
+        r#"{"weight_map": {"a": "empty.safetensors", "a": "other.safetensors"}}"#,
+        &["not an index of shards", "tensor \"a\" comes twice", "line 1"],
+    );
+    index(r#"{"weight_map": {"a": "x", "metadata": {}}"#, &["not an index of shards"]);
     let error = |path: &Path| TensorFile::open(path).err().unwrap().to_string();
     f.put("model.safetensors.index.json", br#"{"weight_map": {"a": "absent.safetensors"}}"#);
     assert!(error(f.0.path()).contains("absent.safetensors"), "{}", error(f.0.path()));

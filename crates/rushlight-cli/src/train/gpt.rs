@@ -203,7 +203,7 @@ impl Training for Write<'_> {
     }
 
     fn score(&self, model: &Gpt, batch: &[Tensor]) -> Outcome<Score> {
-        let (loss, right) = gpt::score(model, &batch[0], &batch[1])?;
+        let (loss, right) = gpt::score(&model.forward(&batch[0])?, &batch[1])?;
         Ok(Score { loss, right, seen: batch[1].numel() as u64 })
     }
 

@@ -4,6 +4,7 @@
 mod alone;
 mod bad_step;
 mod classify;
+pub mod finetune;
 mod gpt;
 mod images;
 mod points;
@@ -36,16 +37,24 @@ pub enum Command {
 }
 
 pub fn main(command: Command) -> Outcome {
-    let joined = World::join()?;
-    let world = joined.as_ref();
-    let done = match command {
+    joined(|world| match command {
         Command::Images(args) => images::main(&args, world),
         Command::Gpt(args) => gpt::main(&args, world),
         Command::Points(args) => points::main(&args, world),
         Command::Sentiment(args) => sentiment::main(&args, world),
         Command::Translate(args) => translate::main(&args, world),
-    };
-    match (world, done) {
+    })
+}
+
+pub fn finetune(args: &finetune::Args) -> Outcome {
+    joined(|world| finetune::main(args, world))
+}
+
+/// A training among the ranks of an mpirun, if there are any.
+fn joined(train: impl FnOnce(Option<&World>) -> Outcome) -> Outcome {
+    let joined = World::join()?;
+    let world = joined.as_ref();
+    match (world, train(world)) {
         (Some(world), Err(e)) => together::abort(world, e.as_ref()),
         (_, done) => done,
     }

@@ -51,8 +51,8 @@ pub trait Training {
     }
 
     /// How many guesses a batch asks for.
-    fn guesses(&self, batch: &[Tensor]) -> u64 {
-        batch[1].numel() as u64
+    fn guesses(&self, batch: &[Tensor]) -> Outcome<u64> {
+        Ok(batch[1].numel() as u64)
     }
 
     /// The rows `rows` of a batch.
@@ -60,11 +60,26 @@ pub trait Training {
         batch.iter().map(|t| t.narrow(0, rows.start, rows.len())).collect()
     }
 
+    /// Makes the model ready for a step, where it has to be.
+    fn prepare(&self, _: &mut Self::Model) -> Outcome {
+        Ok(())
+    }
+
     /// What the model makes of a batch, or of some rows of it.
     fn score(&self, model: &Self::Model, batch: &[Tensor]) -> Outcome<Score>;
 
     /// What it makes of the samples it does not learn from.
     fn measure(&self, model: &mut Self::Model) -> Outcome<Test>;
+
+    /// Whether the model knows something before the first step, so that it is measured then too.
+    fn knows_something(&self) -> bool {
+        false
+    }
+
+    /// Whether gradients are looked at, which takes the memory of all that is trained once more.
+    fn looks_at_gradients(&self) -> bool {
+        true
+    }
 
     fn optimizer(&self, lr: f64) -> Optimizer {
         Optimizer::new(AdamW { lr, ..AdamW::default() })
@@ -111,6 +126,14 @@ pub fn fit<T: Training>(run: &Run, task: &T, model: &mut T::Model, start: Start)
         let (n, threads) = (model.num_parameters(), rushlight::num_threads());
         say!("{n} parameters, {}, {threads} threads{ranks}", task.summary());
     }
+    if let Some(metrics) = metrics.as_mut().filter(|m| place.step == 0 && m.bytes == 0 && task.knows_something()) {
+        let Test { loss, accuracy } = task.measure(model)?;
+        say!("test loss {loss:.4}  accuracy {:.2}% before the first step", 100.0 * accuracy);
+        let (train_loss, train_accuracy) = (loss, accuracy);
+        let (test_loss, test_accuracy, seconds) = (loss, accuracy, before + begin.elapsed().as_secs_f64());
+        let line = Metric::Epoch { epoch: 0, step: 0, train_loss, train_accuracy, test_loss, test_accuracy, seconds };
+        metrics.write(&line)?;
+    }
     while place.epoch < config.epochs {
         let bar =
             if first { bar(task.batches(place.epoch), place.epoch, config.epochs) } else { ProgressBar::hidden() };
@@ -122,6 +145,7 @@ pub fn fit<T: Training>(run: &Run, task: &T, model: &mut T::Model, start: Start)
             optimizer.set_lr(lr);
             let stop = || STOP.load(Ordering::SeqCst) || start.world.is_some_and(World::is_stopping);
             let wishes = [stop(), first && saved.elapsed() > CHECKPOINT_EVERY];
+            task.prepare(model)?;
             let mut step = match together::step(task, &*model, batch?, start.world, wishes) {
                 Ok(step) => step,
                 Err(e) => {
@@ -142,7 +166,7 @@ pub fn fit<T: Training>(run: &Run, task: &T, model: &mut T::Model, start: Start)
                     bar.suspend(|| eprintln!("step {} is left out: {bad}", place.step));
                 }
             } else {
-                let look = first && place.step.is_multiple_of(FLOW_EVERY);
+                let look = first && task.looks_at_gradients() && place.step.is_multiple_of(FLOW_EVERY);
                 if look {
                     flow.before(&*model);
                 }
@@ -174,8 +198,8 @@ pub fn fit<T: Training>(run: &Run, task: &T, model: &mut T::Model, start: Start)
                 bar.abandon();
                 if first {
                     let folder = run.folder.display();
-                    let name = config.task.name();
-                    say!("stopped at step {}; go on with: rushlight train {name} --resume {folder}", place.step);
+                    let command = config.task.command();
+                    say!("stopped at step {}; go on with: rushlight {command} --resume {folder}", place.step);
                 }
                 return Ok(None);
             }
@@ -303,7 +327,7 @@ fn draw(run: &Run) -> Outcome {
         }
     }
     picture::curves(run.path("curves"), "Loss and accuracy", &curves)?;
-    picture::gradient_flow(run.path("gradient_flow"), &flow)
+    if flow.steps.is_empty() { Ok(()) } else { picture::gradient_flow(run.path("gradient_flow"), &flow) }
 }
 
 /// One look at the gradients as one more column of the picture.

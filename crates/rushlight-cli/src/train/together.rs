@@ -33,7 +33,7 @@ pub fn step<T: Training>(
         let Score { loss, right, seen } = task.score(model, &batch)?;
         return Ok(Step { loss: loss.item()?, right, seen, stop, save, grads: loss.backward()? });
     };
-    let (n, seen) = (batch.first().map_or(0, |t| t.dims()[0]), task.guesses(&batch));
+    let (n, seen) = (batch.first().map_or(0, |t| t.dims()[0]), task.guesses(&batch)?);
     // A rank without rows computes the first one and counts for nothing, so that its generator goes along.
     let mine = rows(n, world.rank(), world.size());
     let (mine, counts) = if mine.is_empty() { (0..1, 0.0) } else { (mine, 1.0) };
@@ -110,9 +110,9 @@ pub fn rescue(
         true => Ok("the last checkpoint".to_string()),
         false => run.save_checkpoint(model, optimizer, place).map(|()| format!("step {}", place.step)),
     };
-    let (name, folder) = (run.config.task.name(), run.folder.display());
+    let (command, folder) = (run.config.task.command(), run.folder.display());
     match saved {
-        Ok(at) => format!("{why}; go on from {at} with: rushlight train {name} --resume {folder}").into(),
+        Ok(at) => format!("{why}; go on from {at} with: rushlight {command} --resume {folder}").into(),
         Err(e) => format!("{why}, and no checkpoint could be written ({e}); the one before is in {folder}").into(),
     }
 }

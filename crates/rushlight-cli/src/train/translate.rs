@@ -161,8 +161,8 @@ impl Training for Translate<'_> {
         Box::new(self.rows(epoch).into_iter().skip(from).map(|rows| self.learnt.batch(&rows)))
     }
 
-    fn guesses(&self, batch: &[Tensor]) -> u64 {
-        batch[3].numel() as u64
+    fn guesses(&self, batch: &[Tensor]) -> Outcome<u64> {
+        Ok(batch[3].numel() as u64)
     }
 
     fn part(&self, batch: &[Tensor], rows: Range<usize>) -> rushlight::Result<Vec<Tensor>> {

@@ -88,5 +88,12 @@ fn around_the_formats() {
     refused(dir, "convert e.npy f.pt", &["f.pt must end in .safetensors, .gguf, .npz or .npy"]);
     refused(dir, "convert e.npy absent/f.npz", &["absent/f.npz: "]);
     refused(dir, "convert absent.npy f.npz", &["absent.npy: "]);
+    let said = good(dir, "convert a.gguf shards --shard-size 4KB --dtype f16");
+    assert!(said.starts_with("shards: 20 tensors"), "{said}");
+    assert!(good(dir, "inspect shards").contains("index of shards: 20 tensors"));
+    refused(dir, "convert a.gguf shards --shard-size 4KB", &["shards holds model"]);
+    for size in ["0", "4XB", "MB", "99999999999GB"] {
+        refused(dir, &format!("convert a.gguf f --shard-size {size}"), &["--shard-size", "such as 500MB"]);
+    }
     refused(dir, "convert e.npy f.npz --dtype i8", &["--dtype", "f32, f16, bf16, q8_0"]);
 }

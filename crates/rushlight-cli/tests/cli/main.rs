@@ -3,6 +3,7 @@
 mod bad_input;
 mod bad_run;
 mod explain;
+mod finetune;
 mod formats;
 mod helpers;
 mod images;

@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::Path;
 
+use rushlight::Tensor;
+use rushlight::io::{load_npy, load_safetensors, save_safetensors};
 use rushlight_models::text::Tokenizer;
 
 use crate::helpers::*;
 
 /// One of the small networks in `dir`, with a tokenizer of the letters a to w.
-fn small(dir: &Path, name: &str) {
+pub fn small(dir: &Path, name: &str) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rushlight-models/tests/reference/pretrained").join(name);
     fs::create_dir(dir.join(name)).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -35,6 +37,10 @@ fn lines_to_vectors_and_to_those_most_alike() {
         // Nothing is said of a line without tokens.
         assert!(vector.len() == 8 && (length - if i == 2 { 0.0 } else { 1.0 }).abs() < 1e-5, "{length}");
     }
+    good(dir, "embed bert lines.txt --npy vectors.npy");
+    let array = load_npy(dir.join("vectors.npy")).unwrap();
+    assert_eq!((array.dims(), array.to_vec::<f32>().unwrap()), (&[5, 8][..], vectors.concat()));
+    refused(dir, "embed bert lines.txt --npy no/vectors.npy", &["no/vectors.npy"]);
     let alike = good(dir, "embed bert lines.txt --similar qrst -n 3");
     let alike: Vec<&str> = alike.lines().collect();
     assert!(alike.len() == 3 && alike[0] == "1.0000  qrst", "{alike:?}");
@@ -57,6 +63,8 @@ fn text_from_models_that_others_trained() {
         let text = good(dir, &generate);
         assert!(text.starts_with("abc"), "{text}");
         assert_eq!(text, good(dir, &format!("{generate} --threads 2")));
+        assert!(good(dir, &format!("{generate} --kv f16")).starts_with("abc"));
+        refused(dir, &format!("{generate} --kv f8"), &["--kv", "f32, f16"]);
         refused(dir, &format!("generate {name} --prompt abcdefghijklm"), &["13 tokens", "context is 12"]);
     }
     good(dir, "generate gpt2 --prompt abc -n 5 --attention looked.svg");
@@ -101,4 +109,31 @@ fn talks_with_models_that_others_trained() {
     fs::write(dir.join("llama-tied/tokenizer_config.json"), r#"{"chat_template": "{% if %}"}"#).unwrap();
     let said = talk("chat llama-tied -n 4", "a\n");
     assert!(said.code == Some(1) && said.err.contains("the model's chat template (line 1)"), "{}", said.err);
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(dir.join("text.txt"), "abcdefghijkl".repeat(40)).unwrap();
+    for (name, tensor, line) in [
+        ("bert", "encoder.layer.1.output.dense.bias", "embed bert text.txt"),
+        ("llama-tied", "model.norm.weight", "generate llama-tied --prompt abc -n 4"),
+        ("gpt2", "transformer.ln_f.bias", "finetune gpt2 --data text.txt --length 8 --out run"),
+    ] {
+        small(dir, name);
+        let path = dir.join(name).join("model.safetensors");
+        let (mut tensors, about) = load_safetensors(&path).unwrap();
+        let mut numbers = tensors[tensor].to_vec::<f32>().unwrap();
+        numbers[1] = f32::NAN;
+        numbers[3] = f32::INFINITY;
+        tensors.insert(tensor.to_string(), Tensor::new(&numbers[..]).unwrap());
+        save_safetensors(&path, &tensors, &about).unwrap();
+        let said = run(dir, line);
+        let warning = format!("warning: {name}: tensor \"{tensor}\" has 2 numbers that are not finite");
+        assert!(said.err.contains(&warning) && !said.err.contains("panicked"), "{line}: {}", said.err);
+        // Nothing can be drawn from such logits, nor learnt.
+        let ends = if name == "bert" { Some(0) } else { Some(1) };
+        assert_eq!(said.code, ends, "{}", said.err);
+    }
 }

@@ -24,6 +24,32 @@ fn stop(dir: &Path, line: &str, run: &str, steps: usize, signal: &str) -> Said {
     child.wait_with_output().unwrap().into()
 }
 
+/// Adapters alone are in the checkpoints, and the model that they stand on is read again.
+#[test]
+fn a_model_that_is_tuned_and_stopped_ends_as_if_it_was_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    crate::pretrained::small(dir, "llama");
+    fs::write(
+        dir.join("pairs.tsv"),
+        (0..40).map(|i| format!("{}\tabc\n", &"defghijklmnop"[i % 7..][..5])).collect::<String>(),
+    )
+    .unwrap();
+    let options = format!("llama --data pairs.tsv --batch 2 --epochs {}", 4 * MORE);
+    good(dir, &format!("finetune {options} --out whole --threads 2"));
+    let said = stop(dir, &format!("finetune {options} --out cut --threads 2"), "cut", 10, "-INT");
+    let done = of_kind(&metrics(&dir.join("cut")), "step").len();
+    let way_on = format!("stopped at step {done}; go on with: rushlight finetune --resume cut\n");
+    assert!(said.code == Some(0) && said.out.ends_with(&way_on), "{}{}", said.out, said.err);
+    assert!(!dir.join("cut/adapter.safetensors").exists());
+    assert!(good(dir, "eval cut").contains("perplexity"));
+    let out = good(dir, "finetune --resume cut --threads 1 --merge");
+    assert!(out.contains(&format!("step {done}\n")) && out.contains("the whole model is cut/merged"), "{out}");
+    assert_eq!(metrics(&dir.join("whole")), metrics(&dir.join("cut")));
+    let adapter = |run: &str| fs::read(dir.join(run).join("adapter.safetensors")).unwrap();
+    assert!(adapter("whole") == adapter("cut"));
+}
+
 /// Trains undisturbed, and stopped by Ctrl-C after `steps` and gone on with; compares.
 fn ctrl_c_and_resume(dir: &Path, task: &str, options: &str, steps: usize) {
     good(dir, &format!("train {task} {options} --out whole --threads 2"));

@@ -11,7 +11,7 @@ use crate::text::tokenizer::offset;
 pub(super) use serde_json::Value as Json;
 
 /// The architectures that are known, as `model_type` and the beginning of `architectures` call them.
-const KNOWN: [(&str, &str); 3] = [("bert", "Bert"), ("gpt2", "GPT2"), ("llama", "Llama")];
+const KNOWN: [(&str, &str); 4] = [("bert", "Bert"), ("gpt2", "GPT2"), ("llama", "Llama"), ("qwen2", "Qwen2")];
 
 /// `config.json` of a folder, as what the architecture asks for.
 ///
@@ -38,7 +38,7 @@ struct Kind {
     architectures: Option<Vec<String>>,
 }
 
-/// What a folder's network is: one of `bert`, `gpt2`, `llama`. Errors: another, by its name.
+/// What a folder's network is: one of `bert`, `gpt2`, `llama`, `qwen2`. Errors: another, by its name.
 pub(super) fn architecture(folder: &Path) -> Result<String> {
     let kind: Kind = read_config(folder)?;
     let classes = kind.architectures.unwrap_or_default();
@@ -50,7 +50,7 @@ pub(super) fn architecture(folder: &Path) -> Result<String> {
         return Ok(name.to_string());
     }
     let name = kind.model_type.or(classes.first().cloned()).unwrap_or_default();
-    let message = format!("the architecture {name:?} is not known; bert, gpt2 and llama are");
+    let message = format!("the architecture {name:?} is not known; bert, gpt2, llama and qwen2 are");
     Err(Error::format(folder.join("config.json"), 0, message))
 }
 

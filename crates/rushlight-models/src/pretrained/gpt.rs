@@ -40,6 +40,17 @@ fn yes() -> bool {
     true
 }
 
+/// What a folder calls our parameters. With its output layer, all the rest is a field of that network.
+pub(super) fn folder_name(file: &TensorFile) -> impl Fn(&str) -> String + use<> {
+    let prefix = if file.info("transformer.wte.weight").is_some() { "transformer." } else { "" };
+    move |own| format!("{prefix}{own}")
+}
+
+/// Whether a folder has the matrix the other way round: its linear layers were convolutions of one place, `[in, out]`.
+pub(super) fn is_turned(own: &str) -> bool {
+    own.starts_with("h.") && own.ends_with(".weight") && own.contains(".c_")
+}
+
 impl Gpt {
     /// From a folder with `config.json` and `model.safetensors` (or shards) of GPT-2's kind, in evaluation mode.
     ///
@@ -75,23 +86,16 @@ impl Gpt {
             bias: true,
         };
         let file = TensorFile::open(folder)?;
-        // With its output layer, all the rest is a field of that network.
-        let prefix = if file.info("transformer.wte.weight").is_some() { "transformer." } else { "" };
-        check_sizes(&file, &format!("{prefix}wte.weight"), [config.vocab_size, config.n_embd], config.n_layer)?;
+        let of = folder_name(&file);
+        check_sizes(&file, &of("wte.weight"), [config.vocab_size, config.n_embd], config.n_layer)?;
         let mut gpt = Gpt::with(&config, |shape, _| placeholder(shape))?;
         let norms = gpt.h.iter_mut().flat_map(|block| [&mut block.ln_1, &mut block.ln_2]);
         norms.chain([&mut gpt.ln_f]).for_each(|norm: &mut LayerNorm| norm.eps = eps);
-        // Its linear layers were convolutions of one place: [in, out].
-        let turned = |own: &str| own.starts_with("h.") && own.ends_with(".weight") && own.contains(".c_");
         // The triangles of causal attention are kept beside its weights.
         let unused = |name: &str| {
             name == "lm_head.weight" || name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
         };
-        load(
-            &mut gpt,
-            &file,
-            &Names { of: &|own| format!("{prefix}{own}"), turned: &turned, unused: &unused, kept: &|_| false },
-        )?;
+        load(&mut gpt, &file, &Names { of: &of, turned: &is_turned, unused: &unused, kept: &|_| false })?;
         gpt.eval();
         Ok(gpt)
     }

@@ -14,6 +14,8 @@ mod bert;
 mod config;
 mod gpt;
 mod llama;
+mod network;
+mod save;
 mod weights;
 
 use std::path::Path;
@@ -32,28 +34,8 @@ pub enum Network {
     Bert(Bert),
     /// `gpt2`: the next token.
     Gpt(Gpt),
-    /// `llama`: the next token.
+    /// `llama` and `qwen2`: the next token.
     Llama(Llama),
-}
-
-impl Network {
-    /// The architecture as files call it.
-    pub fn architecture(&self) -> &'static str {
-        match self {
-            Network::Bert(_) => "bert",
-            Network::Gpt(_) => "gpt2",
-            Network::Llama(_) => "llama",
-        }
-    }
-
-    /// Tokens that it knows.
-    pub fn vocab_size(&self) -> usize {
-        match self {
-            Network::Bert(bert) => bert.embeddings.word.weight.dims()[0],
-            Network::Gpt(gpt) => gpt.wte.weight.dims()[0],
-            Network::Llama(llama) => llama.embed_tokens.weight.shape()[0],
-        }
-    }
 }
 
 /// A network that others trained, with all that came with it.
@@ -134,7 +116,9 @@ impl Pretrained {
         let tokenizer = Tokenizer::from_gguf(&file)?;
         let id = |key: &str| file.value(&format!("tokenizer.ggml.{key}")).and_then(Value::as_i64);
         let eos = ["eos_token_id", "eot_token_id"].into_iter().filter_map(id).collect();
-        let begins = file.value("tokenizer.ggml.add_bos_token").and_then(Value::as_bool).unwrap_or(false);
+        // Where a file does not say, Llama 3's texts have one.
+        let usual = || file.value("tokenizer.ggml.pre").and_then(Value::as_str) == Some("llama-bpe");
+        let begins = file.value("tokenizer.ggml.add_bos_token").and_then(Value::as_bool).unwrap_or_else(usual);
         let bos = if begins { id("bos_token_id") } else { None };
         let token = |key| id(key).and_then(|id| tokenizer.token(id));
         let template = file.value("tokenizer.chat_template").and_then(Value::as_str);

@@ -11,14 +11,22 @@
 
 use rushlight::io::{Array, TensorFile, Value};
 use rushlight::{Error, Result};
-use tokenizers::AddedToken;
 use tokenizers::decoders::byte_level::ByteLevel as ByteDecoder;
 use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::pre_tokenizers::{byte_level::ByteLevel, digits::Digits, sequence::Sequence};
+use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 use super::Tokenizer;
 use super::tokenizer::guarded;
+
+/// How Llama 3 and Qwen2 cut text into words; they differ in how many digits make one.
+const WORDS: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS|",
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
 
 /// Numbers of `token_type`.
 const SPECIAL: i64 = 3;
@@ -27,8 +35,8 @@ const WHOLE: i64 = 4;
 impl Tokenizer {
     /// The tokenizer of an open GGUF file: the same that its model was trained with.
     ///
-    /// Errors: metadata without one, or of a kind other than byte pairs cut by GPT-2's or SmolLM's rule; lists that do
-    /// not belong together.
+    /// Errors: metadata without one, or of a kind other than byte pairs cut by the rule of GPT-2, SmolLM, Llama 3 or Qwen2;
+    /// lists that do not belong together.
     pub fn from_gguf(file: &TensorFile) -> Result<Tokenizer> {
         let refuse = |message: String| Error::format(file.path(), 0, format!("its tokenizer: {message}"));
         let value = |key: &str| {
@@ -44,13 +52,22 @@ impl Tokenizer {
             return Err(refuse(format!("tokenizer.ggml.model is {model:?}; only \"gpt2\" (byte pairs) is read")));
         }
         let bytes = ByteLevel::new(false, true, true);
-        let words: PreTokenizerWrapper = match text("pre")? {
+        // By rule or regex, then to the letters that stand for bytes.
+        let cut = |by: &str| {
+            let regex = Split::new(SplitPattern::Regex(by.to_string()), SplitDelimiterBehavior::Isolated, false);
+            let regex = regex.map_err(|e| refuse(e.to_string()))?;
+            Ok::<_, Error>(Sequence::new(vec![regex.into(), ByteLevel::new(false, true, false).into()]).into())
+        };
+        let rule = text("pre")?;
+        let words: PreTokenizerWrapper = match rule {
             "gpt-2" => bytes.into(),
             // Each digit is a word.
             "smollm" => Sequence::new(vec![Digits::new(true).into(), bytes.into()]).into(),
+            "llama-bpe" => cut(&WORDS.replace("DIGITS", r"\p{N}{1,3}"))?,
+            "qwen2" => cut(&WORDS.replace("DIGITS", r"\p{N}"))?,
             other => {
-                let message = format!("tokenizer.ggml.pre is {other:?}; \"gpt-2\" and \"smollm\" are known");
-                return Err(refuse(message));
+                let known = "\"gpt-2\", \"smollm\", \"llama-bpe\" and \"qwen2\"";
+                return Err(refuse(format!("tokenizer.ggml.pre is {other:?}; {known} are known")));
             }
         };
         let tokens = strings("tokens")?;
@@ -78,7 +95,12 @@ impl Tokenizer {
         };
         let of_type = |wanted: i64| added(tokens, types, wanted);
         let make = || {
-            let mut inner = tokenizers::Tokenizer::new(BPE::builder().vocab_and_merges(vocab, merges).build()?);
+            // Llama 3 takes a word that is a token as it is, whatever its merges would make of it.
+            let model = BPE::builder().vocab_and_merges(vocab, merges).ignore_merges(rule == "llama-bpe");
+            let mut inner = tokenizers::Tokenizer::new(model.build()?);
+            if rule == "qwen2" {
+                inner.with_normalizer(Some(NFC))?;
+            }
             inner.with_pre_tokenizer(Some(words)).with_decoder(Some(ByteDecoder::new(false, true, true)));
             inner.add_special_tokens(of_type(SPECIAL))?;
             inner.add_tokens(of_type(WHOLE))?;

@@ -4,12 +4,15 @@
 //! Hugging Face's `model.safetensors.index.json`.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value as Json;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::{Value as Json, json};
 
+use super::atomic::write_atomic;
 use super::file::{Contents, TensorFile};
 use super::value::Value;
 use crate::storage::Bytes;
@@ -19,7 +22,35 @@ use crate::{Error, Result};
 struct Index {
     #[serde(default)]
     metadata: BTreeMap<String, Json>,
-    weight_map: BTreeMap<String, String>,
+    weight_map: Places,
+}
+
+/// Which file holds which tensor. A name that comes twice is refused, where JSON's readers would take the last.
+struct Places(BTreeMap<String, String>);
+
+impl<'de> serde::Deserialize<'de> for Places {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Places, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Places;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a file for each tensor's name")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Places, A::Error> {
+                let mut places = BTreeMap::new();
+                while let Some((name, file)) = map.next_entry::<String, String>()? {
+                    if places.contains_key(&name) {
+                        return Err(serde::de::Error::custom(format!("tensor {name:?} comes twice")));
+                    }
+                    places.insert(name, file);
+                }
+                Ok(Places(places))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
 }
 
 /// The tensors of a folder or an index file.
@@ -34,7 +65,7 @@ pub(super) fn read(path: &Path) -> Result<Contents> {
     let folder = index.parent().unwrap_or(Path::new(""));
 
     let mut names: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (tensor, file) in &parsed.weight_map {
+    for (tensor, file) in &parsed.weight_map.0 {
         if file.is_empty() || file.contains(['/', '\\', ':']) || file.starts_with('.') || file.ends_with(".json") {
             return Err(refuse(format!(
                 "tensor {tensor:?} is said to be in {file:?}, which is no file beside the index"
@@ -71,6 +102,12 @@ pub(super) fn read(path: &Path) -> Result<Contents> {
         }
     }
     Ok(Contents { entries, metadata })
+}
+
+/// Writes the index of shards: which file beside it holds which tensor, and the bytes of all.
+pub(super) fn write(path: &Path, total: u64, files: &BTreeMap<String, String>) -> Result<()> {
+    let index = json!({ "metadata": { "total_size": total }, "weight_map": files });
+    write_atomic(path, |file| writeln!(file, "{index:#}").map_err(|e| Error::io(path, e)))
 }
 
 /// The index of a folder, or its one file of tensors.

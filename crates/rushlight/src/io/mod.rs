@@ -23,7 +23,7 @@ mod value;
 pub use self::safetensors::{load_safetensors, save_safetensors};
 pub use atomic::write_atomic;
 pub use checked::{load_checked, save_checked};
-pub use convert::{ConvertTo, Converted, convert};
+pub use convert::{ConvertTo, Converted, convert, convert_sharded};
 pub use file::{Format, TensorFile, TensorInfo};
 pub use gguf::save_gguf;
 pub use numpy::{load_npy, load_npz, save_npy, save_npz};

@@ -10,7 +10,8 @@ use crate::{DType, Error, Result, Tensor};
 
 const OP: &str = "KvCache";
 
-/// The keys and values of one attention, as long as the text so far. Their sizes and dtype are those of the first.
+/// The keys and values of one attention, as long as the text so far. Their sizes and dtype are those of the first;
+/// [`AttentionCache::keep_as`] keeps them in another dtype.
 ///
 /// ```
 /// # use rushlight::{DType, Tensor, nn::AttentionCache};
@@ -28,12 +29,25 @@ pub struct AttentionCache {
     kept: Option<[Tensor; 2]>,
     len: usize,
     capacity: usize,
+    /// What they are kept as, where not as they come, and what they came as.
+    keep: Option<DType>,
+    shown: DType,
 }
 
 impl AttentionCache {
     /// For up to `capacity` places.
     pub fn new(capacity: usize) -> AttentionCache {
-        AttentionCache { kept: None, len: 0, capacity }
+        AttentionCache { kept: None, len: 0, capacity, keep: None, shown: DType::F32 }
+    }
+
+    /// Keeps them as `dtype`: f16 takes half the memory of f32, and rounds each number by at most 2⁻¹¹ of itself. What is
+    /// given out is of the dtype that came in, made anew at each step from all that is kept, which takes time that grows
+    /// with the text. To be called before the first is kept. Errors: not a float dtype.
+    pub fn keep_as(self, dtype: DType) -> Result<AttentionCache> {
+        if !dtype.is_float() {
+            return Err(Error::dtype(OP, dtype, "expected a float dtype"));
+        }
+        Ok(AttentionCache { keep: Some(dtype), ..self })
     }
 
     /// The places that are kept.
@@ -58,7 +72,11 @@ impl AttentionCache {
     /// Errors: no room; other sizes or dtypes than before; tensors that ask for a gradient, outside of
     /// [`no_grad`](crate::no_grad).
     pub fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<[Tensor; 2]> {
-        let new = untracked(keys, values)?;
+        let mut new = untracked(keys, values)?;
+        self.shown = keys.dtype();
+        if let Some(dtype) = self.keep {
+            new = [new[0].to_dtype(dtype)?, new[1].to_dtype(dtype)?];
+        }
         let t = keys.dims()[2];
         let len = self.len.saturating_add(t);
         if len > self.capacity {
@@ -83,8 +101,15 @@ impl AttentionCache {
         Ok(self.get()?.unwrap_or(new))
     }
 
-    /// The keys and values that are kept, `[B, heads, len, dim]` each, as views.
+    /// The keys and values that are kept, `[B, heads, len, dim]` each, as views, unless they are kept in another dtype.
     pub fn get(&self) -> Result<Option<[Tensor; 2]>> {
+        match (self.views()?, self.keep) {
+            (Some([keys, values]), Some(_)) => Ok(Some([keys.to_dtype(self.shown)?, values.to_dtype(self.shown)?])),
+            (views, _) => Ok(views),
+        }
+    }
+
+    fn views(&self) -> Result<Option<[Tensor; 2]>> {
         let Some([keys, values]) = self.kept.as_ref().filter(|_| self.len > 0) else { return Ok(None) };
         Ok(Some([keys.narrow(2, 0, self.len)?, values.narrow(2, 0, self.len)?]))
     }
@@ -96,9 +121,14 @@ impl AttentionCache {
             return Ok(kept);
         }
         let [keys, values] = make()?;
-        let made = untracked(&keys, &values)?;
+        let mut made = untracked(&keys, &values)?;
+        self.shown = keys.dtype();
+        if let Some(dtype) = self.keep {
+            made = [made[0].to_dtype(dtype)?, made[1].to_dtype(dtype)?];
+        }
         (self.len, self.capacity) = (keys.dims()[2], keys.dims()[2]);
-        Ok(self.kept.insert(made).clone())
+        self.kept = Some(made);
+        Ok(self.get()?.unwrap_or([keys, values]))
     }
 
     /// Forgets all but the first `len` places.
@@ -115,7 +145,7 @@ impl AttentionCache {
     ///
     /// Errors: `parents` is not 1-d i64, or names a sample that is not there; nothing is changed then.
     pub fn reorder(&mut self, parents: &Tensor) -> Result<()> {
-        let Some(kept) = self.get()? else { return Ok(()) };
+        let Some(kept) = self.views()? else { return Ok(()) };
         let same = Tensor::arange(0.0, kept[0].dims()[0] as f64, 1.0, DType::I64)?;
         if parents.dtype() == DType::I64 && parents.shape() == same.shape() && parents.eq(&same)?.all(..)?.item()? {
             return Ok(());
@@ -193,6 +223,24 @@ impl KvCache {
         KvCache { layers: (0..layers).map(layer).collect() }
     }
 
+    /// Keeps the keys and values of the text as `dtype`: see [`AttentionCache::keep_as`].
+    ///
+    /// ```
+    /// use rushlight::nn::KvCache;
+    /// use rushlight::{DType, Tensor};
+    ///
+    /// let mut cache = KvCache::new(1, 8).keep_as(DType::F16)?;
+    /// let x = Tensor::randn([1, 2, 3, 4], DType::F32)?;
+    /// let [keys, _] = cache.layers(1)?[0].own.append(&x, &x)?;
+    /// assert!(keys.sub(&x)?.abs()?.le(&x.abs()?.mul(1.0 / 2048.0)?)?.all(..)?.item::<bool>()?);
+    /// # Ok::<(), rushlight::Error>(())
+    /// ```
+    /// Errors: not a float dtype.
+    pub fn keep_as(self, dtype: DType) -> Result<KvCache> {
+        let layer = |l: LayerCache| Ok(LayerCache { own: l.own.keep_as(dtype)?, ..l });
+        Ok(KvCache { layers: self.layers.into_iter().map(layer).collect::<Result<_>>()? })
+    }
+
     /// The places that are kept: the length of the text so far.
     pub fn len(&self) -> usize {
         self.layers.last().map_or(0, |l| l.own.len())
@@ -237,6 +285,31 @@ impl KvCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_as_f16_is_given_as_it_came() -> Result<()> {
+        let mut cache = AttentionCache::new(6).keep_as(DType::F16)?;
+        let x = Tensor::randn([2, 1, 4, 8], DType::F32)?;
+        cache.append(&x.narrow(2, 0, 3)?, &x.narrow(2, 0, 3)?)?;
+        let [keys, values] = cache.append(&x.narrow(2, 3, 1)?, &x.narrow(2, 3, 1)?)?;
+        let rounded = x.to_dtype(DType::F16)?.to_dtype(DType::F32)?;
+        for got in [&keys, &values] {
+            assert_eq!((got.dtype(), got.to_vec::<f32>()?), (DType::F32, rounded.to_vec::<f32>()?));
+        }
+        assert!(cache.kept.iter().flatten().all(|kept| kept.dtype() == DType::F16));
+        // Still f16 when samples change places, and the text is made shorter.
+        cache.reorder(&Tensor::new([1i64, 1])?)?;
+        cache.truncate(2);
+        assert!(cache.kept.iter().flatten().all(|kept| kept.dtype() == DType::F16));
+        let [keys, _] = cache.get()?.ok_or_else(|| Error::invalid(OP, "nothing is kept"))?;
+        let wanted = rounded.narrow(0, 1, 1)?.narrow(2, 0, 2)?.expand([2, 1, 2, 8])?;
+        assert_eq!(keys.to_vec::<f32>()?, wanted.to_vec::<f32>()?);
+        let mut made = AttentionCache::new(0).keep_as(DType::F16)?;
+        let [keys, _] = made.get_or_make(|| Ok([x.clone(), x.clone()]))?;
+        assert_eq!(keys.to_vec::<f32>()?, rounded.to_vec::<f32>()?);
+        assert!(AttentionCache::new(1).keep_as(DType::I64).is_err());
+        Ok(())
+    }
     use crate::nn::{AttentionMasks, MultiHeadAttention};
     use crate::no_grad;
 

@@ -40,6 +40,8 @@ pub struct Rotary {
     dim: usize,
     base: f64,
     pairs: RotaryPairs,
+    /// What the angles of each pair are divided by; nothing where it is 1 for all.
+    divisors: Vec<f64>,
     /// Cosines and sines of `[places, dim / 2]`, made as far as they were needed.
     table: Arc<RwLock<Option<[Tensor; 2]>>>,
 }
@@ -55,7 +57,28 @@ impl Rotary {
                 format!("rows of {dim} numbers, base {base}: expected an even number of them, a base above 0");
             return Err(Error::invalid("rotary", message));
         }
-        Ok(Rotary { dim, base, pairs, table: Arc::default() })
+        Ok(Rotary { dim, base, pairs, divisors: vec![], table: Arc::default() })
+    }
+
+    /// With the angles of pair `i` divided by `divisors[i]`, as models do that were taught to read longer texts than those
+    /// they first learnt from. Errors: not `dim / 2` of them; one that is not above 0.
+    ///
+    /// ```
+    /// # use rushlight::{DType, RotaryPairs, Tensor, nn::Rotary};
+    /// let rotary = || Rotary::new(4, 10_000.0, RotaryPairs::HalfSplit);
+    /// let x = Tensor::randn([1, 4], DType::F64)?;
+    /// // Linear scaling: place 8 becomes place 2.
+    /// let (far, near) = (rotary()?.divided(vec![4.0; 2])?.forward(&x, 8)?, rotary()?.forward(&x, 2)?);
+    /// assert_eq!(far.to_vec::<f64>()?, near.to_vec::<f64>()?);
+    /// # Ok::<(), rushlight::Error>(())
+    /// ```
+    /// Source: Chen et al. 2023, "Extending context window" (all alike); Llama 3.1 (the slow ones alone).
+    pub fn divided(self, divisors: Vec<f64>) -> Result<Rotary> {
+        if divisors.len() != self.dim / 2 || !divisors.iter().all(|d| *d > 0.0 && d.is_finite()) {
+            let message = format!("{divisors:?} for rows of {}: expected a number above 0 for each pair", self.dim);
+            return Err(Error::invalid("rotary", message));
+        }
+        Ok(Rotary { divisors, table: Arc::default(), ..self })
     }
 
     /// `[.., T, dim]` turned as the places `offset..offset + T`. Errors: rows of another length; not a float dtype.
@@ -83,7 +106,8 @@ impl Rotary {
         if let Some(table) = known.filter(|[cos, _]| cos.dtype() == dtype && cos.dims()[0] >= offset + places) {
             return cut(&table);
         }
-        let frequency = |i: usize| self.base.powf(-2.0 * i as f64 / self.dim as f64);
+        let divisor = |i: usize| self.divisors.get(i).copied().unwrap_or(1.0);
+        let frequency = |i: usize| self.base.powf(-2.0 * i as f64 / self.dim as f64) / divisor(i);
         let frequencies = Tensor::from_vec((0..self.dim / 2).map(frequency).collect::<Vec<f64>>(), self.dim / 2)?;
         let angles = Tensor::arange(0.0, end as f64, 1.0, DType::F64)?.outer(&frequencies)?;
         let table = [angles.cos()?.to_dtype(dtype)?, angles.sin()?.to_dtype(dtype)?];

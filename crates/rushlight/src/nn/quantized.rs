@@ -9,13 +9,14 @@ use crate::io::Weight;
 use crate::{Error, Result, Tensor, is_grad_enabled};
 
 impl Weight {
-    /// `x · Wᵀ` with this as W, `[out, in]`: see [`QTensor::linear`](crate::quant::QTensor::linear). Where `x` asks for
+    /// `x · Wᵀ + b` with this as W, `[out, in]`: see [`QTensor::linear`](crate::quant::QTensor::linear). Where `x` asks for
     /// gradients, by way of the decoded weight, which the graph then holds.
-    fn linear(&self, x: &Tensor) -> Result<Tensor> {
-        match self {
-            Weight::Plain(w) => x.linear(w, None),
-            Weight::Quant(w) if x.is_tracked() && is_grad_enabled() => x.linear(&w.dequantize()?, None),
-            Weight::Quant(w) => w.linear(&x.detach()),
+    fn linear(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        match (self, bias) {
+            (Weight::Plain(w), _) => x.linear(w, bias),
+            (Weight::Quant(w), _) if x.is_tracked() && is_grad_enabled() => x.linear(&w.dequantize()?, bias),
+            (Weight::Quant(w), None) => w.linear(&x.detach()),
+            (Weight::Quant(w), Some(bias)) => w.linear(&x.detach())?.add(bias),
         }
     }
 }
@@ -54,7 +55,7 @@ impl Module for Weight {
     }
 }
 
-/// `y = x Wᵀ`: `[.., in] → [.., out]`, as [`Linear`](super::Linear) without bias.
+/// `y = x Wᵀ + b`: `[.., in] → [.., out]`, as [`Linear`](super::Linear).
 ///
 /// ```
 /// use rushlight::nn::{Layer, Module, QLinear};
@@ -62,7 +63,7 @@ impl Module for Weight {
 /// use rushlight::{DType, Tensor};
 ///
 /// let w = Tensor::randn([8, 32], DType::F32)?;
-/// let layer = QLinear { weight: QTensor::quantize(&w, QuantKind::Q4_0)?.into() };
+/// let layer = QLinear { weight: QTensor::quantize(&w, QuantKind::Q4_0)?.into(), bias: None };
 /// assert_eq!(layer.forward(&Tensor::ones([4, 32], DType::F32)?)?.dims(), [4, 8]);
 /// assert_eq!(layer.describe().to_string(), "QLinear(in_features=32, out_features=8, bias=false, q4_0)");
 /// # Ok::<(), rushlight::Error>(())
@@ -70,11 +71,13 @@ impl Module for Weight {
 pub struct QLinear {
     /// `[out, in]`
     pub weight: Weight,
+    /// `[out]`
+    pub bias: Option<Tensor>,
 }
 
 impl Layer for QLinear {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.weight.linear(x)
+        self.weight.linear(x, self.bias.as_ref())
     }
 }
 
@@ -87,7 +90,7 @@ pub struct QEmbedding {
 impl QEmbedding {
     /// `[.., width]` to `[.., rows]`, the products with all rows: an output layer that is the table of tokens.
     pub fn unembed(&self, x: &Tensor) -> Result<Tensor> {
-        self.weight.linear(x)
+        self.weight.linear(x, None)
     }
 }
 
@@ -100,36 +103,51 @@ impl Layer for QEmbedding {
     }
 }
 
-macro_rules! one_weight {
-    ($layer:ident, $plain:literal, $settings:expr) => {
-        impl Module for $layer {
-            fn visit(&self, path: &mut Path, f: &mut Visitor<'_>) {
-                path.enter("weight", |p| self.weight.visit(p, f));
-            }
-
-            fn visit_mut(&mut self, path: &mut Path, f: &mut VisitorMut<'_>) -> Result<()> {
-                path.enter("weight", |p| self.weight.visit_mut(p, f))
-            }
-
-            fn set_training(&mut self, _: bool) {}
-
-            fn describe(&self) -> Description {
-                let settings: fn(&[usize]) -> String = $settings;
-                let shown = settings(self.weight.shape().dims());
-                match &self.weight {
-                    Weight::Plain(_) => Description::leaf($plain, shown),
-                    Weight::Quant(q) => Description::leaf(stringify!($layer), format!("{shown}, {}", q.kind())),
-                }
-            }
-        }
-    };
+/// Of the weight's sizes and kind: `Linear(…)`, or `QLinear(…, q4_0)` where it is in blocks.
+fn described([plain, quantised]: [&str; 2], weight: &Weight, settings: String) -> Description {
+    match weight {
+        Weight::Plain(_) => Description::leaf(plain, settings),
+        Weight::Quant(q) => Description::leaf(quantised, format!("{settings}, {}", q.kind())),
+    }
 }
 
-one_weight!(QLinear, "Linear", |dims| match dims {
-    [out, inner] => format!("in_features={inner}, out_features={out}, bias=false"),
-    _ => format!("{dims:?}"),
-});
-one_weight!(QEmbedding, "Embedding", |dims| format!("{dims:?}"));
+impl Module for QLinear {
+    fn visit(&self, path: &mut Path, f: &mut Visitor<'_>) {
+        path.enter("weight", |p| self.weight.visit(p, f));
+        path.enter("bias", |p| self.bias.visit(p, f));
+    }
+
+    fn visit_mut(&mut self, path: &mut Path, f: &mut VisitorMut<'_>) -> Result<()> {
+        path.enter("weight", |p| self.weight.visit_mut(p, f))?;
+        path.enter("bias", |p| self.bias.visit_mut(p, f))
+    }
+
+    fn set_training(&mut self, _: bool) {}
+
+    fn describe(&self) -> Description {
+        let settings = match self.weight.shape().dims() {
+            [out, inner] => format!("in_features={inner}, out_features={out}, bias={}", self.bias.is_some()),
+            dims => format!("{dims:?}"),
+        };
+        described(["Linear", "QLinear"], &self.weight, settings)
+    }
+}
+
+impl Module for QEmbedding {
+    fn visit(&self, path: &mut Path, f: &mut Visitor<'_>) {
+        path.enter("weight", |p| self.weight.visit(p, f));
+    }
+
+    fn visit_mut(&mut self, path: &mut Path, f: &mut VisitorMut<'_>) -> Result<()> {
+        path.enter("weight", |p| self.weight.visit_mut(p, f))
+    }
+
+    fn set_training(&mut self, _: bool) {}
+
+    fn describe(&self) -> Description {
+        described(["Embedding", "QEmbedding"], &self.weight, format!("{:?}", self.weight.shape().dims()))
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -141,7 +159,7 @@ mod tests {
     fn a_weight_stays_in_blocks_until_it_is_changed() -> Result<()> {
         let quantized = QTensor::quantize(&Tensor::randn([5, 64], DType::F32)?, QuantKind::Q4_1)?;
         let decoded = quantized.dequantize()?;
-        let mut layer = QLinear { weight: quantized.clone().into() };
+        let mut layer = QLinear { weight: quantized.clone().into(), bias: None };
         let table = QEmbedding { weight: quantized.into() };
         let x = Tensor::randn([3, 64], DType::F32)?;
         let apart = |a: &Tensor, b: &Tensor| a.detach().sub(b.detach())?.abs()?.amax(..)?.item::<f32>();
@@ -164,6 +182,13 @@ mod tests {
         assert!(matches!(&layer.weight, Weight::Plain(w) if w.is_tracked()));
         assert_eq!(apart(&layer.parameters()[0], &decoded)?, 0.0);
         assert_eq!(layer.describe().to_string(), "Linear(in_features=64, out_features=5, bias=false)");
+        // A bias is added either way, and is a parameter.
+        let bias = Tensor::randn([5], DType::F32)?;
+        for weight in [layer.weight.clone(), table.weight.clone()] {
+            let layer = QLinear { weight, bias: Some(bias.clone()) };
+            assert!(apart(&layer.forward(&x)?, &y.add(&bias)?)? < 1e-3);
+            assert_eq!(layer.named_parameters()[1].0, "bias");
+        }
         Ok(())
     }
 }
