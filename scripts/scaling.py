@@ -3,7 +3,7 @@
 import json
 
 # Each: name, seconds of compute a step and rank, bytes of gradients, buckets.
-MODELS = [("GPT of 0.8M, 12 x 64 tokens a rank", 0.0551, 806144 * 4, 4), ("GPT of 124M, 4 x 256 tokens a rank", 4.19, 124e6 * 4, 17)]
+MODELS = [("GPT of 0.8M, 12 x 64 tokens a rank", 0.0226, 806144 * 4, 4), ("GPT of 124M, 4 x 256 tokens a rank", 4.19, 124e6 * 4, 17)]
 # Gb/s, and assumed seconds a message takes to the next rank.
 LINKS = [(10, 30e-6), (100, 10e-6), (400, 5e-6)]
 NODES = [2**i for i in range(1, 10)]
