@@ -22,7 +22,10 @@ fn room(parameters: usize) -> Result<usize> {
     match std::env::var("RUSHLIGHT_BUCKET") {
         Err(_) => Ok(BUCKET.max(parameters / BUCKETS)),
         Ok(asked) => asked.parse().ok().filter(|&n| n > 0).ok_or_else(|| {
-            Error::invalid("mpi", format!("RUSHLIGHT_BUCKET is {asked:?}: expected the elements of a bucket, 1 or more"))
+            Error::invalid(
+                "mpi",
+                format!("RUSHLIGHT_BUCKET is {asked:?}: expected the elements of a bucket, 1 or more"),
+            )
         }),
     }
 }
