@@ -16,7 +16,7 @@ use rushlight_models::Pretrained;
 use rushlight_models::text::Tokenizer;
 
 /// All of them, under the names of their folders in `seeds/`.
-pub const READERS: [(&str, fn(&[u8])); 12] = [
+pub const READERS: [(&str, fn(&[u8])); 13] = [
     ("idx", idx),
     ("csv", csv),
     ("npy", npy),
@@ -26,10 +26,15 @@ pub const READERS: [(&str, fn(&[u8])); 12] = [
     ("pickle", pickle),
     ("tokenizer", tokenizer),
     ("config", config),
+    ("run", run),
     ("checkpoint", checkpoint),
     ("einsum", einsum),
     ("index", index),
 ];
+
+#[allow(dead_code)] // the command line has more uses for it
+#[path = "../crates/rushlight-cli/src/config.rs"]
+mod run_config;
 
 /// The bytes as a file of this name, in a folder of this process.
 fn file(name: &str, data: &[u8]) -> PathBuf {
@@ -108,6 +113,33 @@ pub fn config(data: &[u8]) {
     let folder = path.parent().expect("it lies in a folder");
     fs::write(folder.join("model.safetensors"), b"\x08\0\0\0\0\0\0\0{}      ").expect("a file without tensors");
     let _ = Pretrained::load(folder);
+}
+
+/// The configuration of a run of one's own, as the command line reads it; networks that are small are made.
+pub fn run(data: &[u8]) {
+    use run_config::{Config, Task};
+    let Ok(config) = Config::read(&file("run.json", data)) else { return };
+    let again = serde_json::to_string(&config).expect("what was read is written");
+    let twice = Config::read(&file("run.json", again.as_bytes())).expect("and is read again");
+    // JSON knows no NaN, and an f64 comes back as it was.
+    assert_eq!(config, twice);
+    let _ = (config.task.name(), config.task.vocab());
+    if config.least_bytes() > 1 << 20 {
+        return;
+    }
+    match &config.task {
+        Task::Gpt { config, .. } if config.n_head <= 64 && config.n_layer <= 8 => {
+            let _ = rushlight_models::Gpt::new(config);
+        }
+        Task::Translate { config, .. } if config.positions * config.width <= 1 << 18 => {
+            let _ = rushlight_models::Translator::new(config);
+        }
+        Task::Points { widths, .. } => _ = rushlight_models::Mlp::new(widths),
+        Task::Images { height, width, dropout, .. } => {
+            let _ = rushlight_models::LeNet::new(*height, *width, config.classes.len(), *dropout);
+        }
+        _ => {}
+    }
 }
 
 /// A network and its optimizer, as far as the names fit.

@@ -17,5 +17,5 @@ for target in "$@"; do
   # A tensor that is refused is an error, not a find; what is used is.
   ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 "target/$host/release/$target" "corpus/$target" "seeds/$target" \
     -artifact_prefix="artifacts/$target/" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -malloc_limit_mb=16000 \
-    -max_len=16384 -verbosity=0 -print_final_stats=1 -close_fd_mask=1 2>&1 | grep -E "^stat::|ERROR|panicked|SUMMARY|Test unit|terminated" || true
+    -max_len=16384 -verbosity=1 -print_final_stats=1 -close_fd_mask=1 2>&1 | grep -E "^stat::|DONE|ERROR|panicked|SUMMARY|Test unit|terminated" || true
 done

@@ -12,8 +12,8 @@ use rushlight::random;
 use crate::Outcome;
 use crate::run::{Progress, Run};
 
-const NEWEST: &str = "checkpoint.safetensors";
-const PREVIOUS: &str = "checkpoint.previous.safetensors";
+pub const NEWEST: &str = "checkpoint.safetensors";
+pub const PREVIOUS: &str = "checkpoint.previous.safetensors";
 /// One that is being written; `Run::metrics` removes it.
 const NEXT: &str = ".rushlight-checkpoint.tmp";
 /// Where a newest one goes that cannot be read: out of the way of the next.

@@ -11,6 +11,7 @@ macro_rules! say {
 mod chat;
 mod checkpoint;
 mod classifier;
+mod config;
 mod convert;
 mod data;
 mod embed;

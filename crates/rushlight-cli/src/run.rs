@@ -16,148 +16,15 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rushlight::data::points::PointSet;
 use rushlight::io::write_atomic;
 use rushlight::nn::Module;
 use rushlight::optim::Optimizer;
 use rushlight_models::text::Tokenizer;
-use rushlight_models::{GptConfig, TranslatorConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
-
-/// What a run trains, and how: `config.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Config {
-    pub version: String,
-    pub task: Task,
-    pub epochs: usize,
-    pub batch: usize,
-    pub lr: f64,
-    pub seed: u64,
-    pub classes: Vec<String>,
-}
-
-/// What is learned from what.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "task", rename_all = "lowercase")]
-pub enum Task {
-    Images {
-        data: PathBuf,
-        height: usize,
-        width: usize,
-        dropout: f64,
-    },
-    Points {
-        set: String,
-        count: usize,
-        widths: Vec<usize>,
-    },
-    Gpt {
-        data: PathBuf,
-        config: GptConfig,
-        steps: usize,
-        /// Whether products round to bf16 where the processor multiplies it.
-        #[serde(default)]
-        bf16: bool,
-    },
-    Finetune {
-        /// The model that it begins with, and a checksum of its file.
-        model: PathBuf,
-        sum: String,
-        data: PathBuf,
-        valid: Option<PathBuf>,
-        /// Adapters, or all weights.
-        lora: Option<LoraSizes>,
-        /// Tokens that a sample has at most.
-        length: usize,
-        steps: usize,
-        /// Steps between two measurements.
-        every: usize,
-        bf16: bool,
-    },
-    Translate {
-        data: PathBuf,
-        valid: Option<PathBuf>,
-        test: Option<PathBuf>,
-        config: TranslatorConfig,
-    },
-    Sentiment {
-        data: PathBuf,
-        test: Option<PathBuf>,
-        model: TextModel,
-        sizes: TextSizes,
-    },
-}
-
-/// The sizes of low-rank adapters, and which matrices have them: those whose names end so.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LoraSizes {
-    pub rank: usize,
-    pub alpha: f64,
-    pub targets: Vec<String>,
-}
-
-/// How a text is classified.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum TextModel {
-    /// Convolutions over 3, 4 and 5 words, the largest over time
-    Cnn,
-    /// Attention of the words to each other
-    Attention,
-}
-
-/// The sizes of a text classifier.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TextSizes {
-    pub vocab: usize,
-    /// Tokens of a text that are read.
-    pub length: usize,
-    pub width: usize,
-    pub dropout: f64,
-}
-
-impl Task {
-    /// As `rushlight train` knows it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Task::Images { .. } => "images",
-            Task::Points { .. } => "points",
-            Task::Gpt { .. } => "gpt",
-            Task::Sentiment { .. } => "sentiment",
-            Task::Translate { .. } => "translate",
-            Task::Finetune { .. } => "finetune",
-        }
-    }
-
-    /// The command that trains it.
-    pub fn command(&self) -> String {
-        match self {
-            Task::Finetune { .. } => "finetune".to_string(),
-            other => format!("train {}", other.name()),
-        }
-    }
-
-    /// The file of what was learnt.
-    pub fn model_file(&self) -> &'static str {
-        match self {
-            Task::Finetune { lora: Some(_), .. } => "adapter.safetensors",
-            _ => "model.safetensors",
-        }
-    }
-
-    /// The tokens it knows, where it is of text.
-    fn vocab(&self) -> Option<usize> {
-        match self {
-            Task::Gpt { config, .. } => Some(config.vocab_size),
-            Task::Sentiment { sizes, .. } => Some(sizes.vocab),
-            Task::Translate { config, .. } => Some(config.vocab_size),
-            // The tokenizer of a model that is tuned stays with that.
-            Task::Images { .. } | Task::Points { .. } | Task::Finetune { .. } => None,
-        }
-    }
-}
+use crate::checkpoint::{NEWEST, PREVIOUS};
+pub use crate::config::{Config, LoraSizes, Task, TextModel, TextSizes};
 
 /// How far a training has come.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -181,71 +48,8 @@ pub struct Progress {
     pub metrics: u64,
 }
 
-impl Config {
-    /// Refuses what cannot be trained. `prefix` leads to the name: `--` on the command line, else the file.
-    fn check(&self, prefix: &str) -> Outcome {
-        let within = |name: &str, value: usize, least: usize, most: usize| match value {
-            v if v < least => Err(format!("{prefix}{name} {v}: expected {least} or more")),
-            v if v > most => Err(format!("{prefix}{name} {v}: expected at most {most}")),
-            _ => Ok(()),
-        };
-        within("epochs", self.epochs, 1, usize::MAX)?;
-        within("batch", self.batch, 1, usize::MAX)?;
-        if !self.lr.is_finite() || self.lr < 0.0 {
-            return Err(format!("{prefix}lr {}: expected a finite rate of 0 or more", self.lr).into());
-        }
-        match &self.task {
-            Task::Images { height, width, .. } if *height.max(width) > 4096 => {
-                let file = prefix.trim_start_matches('-');
-                return Err(format!("{file}images of {height} x {width}: expected at most 4096 x 4096").into());
-            }
-            Task::Images { .. } => {}
-            Task::Gpt { config: c, steps, .. } => {
-                within("steps", *steps, 1, usize::MAX)?;
-                within("vocab_size", c.vocab_size, 1, 1 << 20)?;
-                within("block_size", c.block_size, 1, 1 << 20)?;
-                within("n_layer", c.n_layer, 1, 1 << 10)?;
-                within("n_embd", c.n_embd, 1, 1 << 15)?;
-            }
-            Task::Finetune { lora, length, steps, every, .. } => {
-                within("steps", *steps, 1, usize::MAX)?;
-                within("every", *every, 1, usize::MAX)?;
-                within("length", *length, 1, 1 << 20)?;
-                if let Some(lora) = lora {
-                    within("lora-rank", lora.rank, 1, 1 << 14)?;
-                    if !lora.alpha.is_finite() || lora.targets.is_empty() {
-                        let message = "expected a finite --lora-alpha, and a name in --lora-targets";
-                        return Err(format!("{prefix}lora-alpha {}: {message}", lora.alpha).into());
-                    }
-                }
-            }
-            Task::Sentiment { sizes, .. } => {
-                within("vocab", sizes.vocab, 1, 1 << 20)?;
-                within("length", sizes.length, 1, 1 << 14)?;
-                within("width", sizes.width, 1, 1 << 12)?;
-            }
-            Task::Translate { config: c, .. } => {
-                within("vocab", c.vocab_size, 4, 1 << 20)?;
-                within("positions", c.positions, 1, 1 << 14)?;
-                within("layers", c.encoder_layers.max(c.decoder_layers), 1, 1 << 10)?;
-                within("width", c.width, 1, 1 << 15)?;
-                within("hidden", c.hidden, 1, 1 << 17)?;
-            }
-            Task::Points { set, count, widths } => {
-                set.parse::<PointSet>().map_err(|e| format!("{prefix}set: {e}"))?;
-                within("points", *count, 2, 10_000_000)?;
-                widths.iter().try_for_each(|&w| within("hidden", w, 1, 1 << 16))?;
-                let ends = (widths.len() > 1).then(|| (widths[0], widths[widths.len() - 1]));
-                if ends != Some((2, 2)) || self.classes.len() != 2 {
-                    let classes = self.classes.len();
-                    let message = format!("widths {widths:?} for {classes} classes: expected [2, .., 2] for 2");
-                    return Err(format!("{prefix}{message}").into());
-                }
-            }
-        }
-        Ok(())
-    }
-}
+/// A network that may be made without a file that shows it was there.
+const SMALL: u64 = 64 << 20;
 
 pub struct Run {
     pub folder: PathBuf,
@@ -312,12 +116,16 @@ impl Run {
 
     /// An existing run folder.
     pub fn open(folder: &Path) -> Outcome<Run> {
-        let path = folder.join("config.json");
-        let file =
-            File::open(&path).map_err(|e| format!("{}: {e}; is {} a run folder?", path.display(), folder.display()))?;
-        let config: Config =
-            serde_json::from_reader(BufReader::new(file)).map_err(|e| format!("{}: {e}", path.display()))?;
-        config.check(&format!("{}: ", path.display()))?;
+        plain_files(folder)?;
+        let config = Config::read(&folder.join("config.json"))?;
+        // What a stranger's file asks for is not made before there is a network of about that size.
+        let size = |name: &&str| std::fs::metadata(folder.join(name)).map_or(0, |m| m.len());
+        let there = ["model.safetensors", NEWEST, PREVIOUS].iter().map(size).max().unwrap_or(0);
+        let asked = config.least_bytes();
+        if asked > there.max(SMALL) {
+            let message = format!("asks for a network of {asked} bytes or more, where the folder's files have {there}");
+            return Err(format!("{}: {message}", folder.join("config.json").display()).into());
+        }
         let tokenizer = match config.task.vocab() {
             Some(vocab) => {
                 let path = folder.join("tokenizer.json");
@@ -378,6 +186,21 @@ impl Run {
         }
         Ok(out)
     }
+}
+
+/// Refuses a folder of which a file leads elsewhere: going on with the run would write there, and a device has no end.
+/// (Pictures are replaced, not followed.)
+fn plain_files(folder: &Path) -> Outcome {
+    let written = ["config.json", "metrics.jsonl", "tokenizer.json", "model.safetensors", "adapter.safetensors"];
+    for name in written.into_iter().chain([NEWEST, PREVIOUS]) {
+        let path = folder.join(name);
+        let Ok(found) = std::fs::symlink_metadata(&path) else { continue };
+        if !found.is_file() {
+            let what = if found.is_symlink() { "a symbolic link" } else { "not a file" };
+            return Err(format!("{}: {what}; a run folder holds plain files", path.display()).into());
+        }
+    }
+    Ok(())
 }
 
 /// One line of metrics.jsonl.

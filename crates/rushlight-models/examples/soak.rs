@@ -46,10 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let text: String = (0..4000).map(|i| format!("{i} times {} makes {}.\n", i % 97, i * (i % 97))).collect();
     let path = dir.join("tokenizer.json");
     let checkpoint = dir.join("checkpoint.safetensors");
-    // Once: the crate behind it keeps what each tokenizer has encoded, some 400 KiB here, until the thread ends.
     Tokenizer::train_bpe(text.split_inclusive('\n').take(400), 300, &[])?.save(&path)?;
-    let tokenizer = Tokenizer::load(&path)?;
-    let batches = LmBatches::new(tokenizer.encode(&text[..20_000])?, 32)?;
     let begin = Instant::now();
     let mut after_warm_up: Option<Held> = None;
     let (mut rounds, mut most, mut next_line) = (0u64, 0, Duration::ZERO);
@@ -57,7 +54,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     while begin.elapsed() < whole {
         rushlight::random::manual_seed(rounds);
         // All of it made anew, and read from files.
-        Tokenizer::load(&path)?;
+        let tokenizer = Tokenizer::load(&path)?;
+        let batches = LmBatches::new(tokenizer.encode(&text[..20_000])?, 32)?;
         let config = GptConfig {
             vocab_size: tokenizer.vocab_size(),
             block_size: 32,

@@ -14,6 +14,22 @@ pub const BUCKET: usize = 1 << 18;
 /// Buckets of a large model, or some more: with many ranks each costs its way around the ring.
 const BUCKETS: usize = 16;
 
+/// Elements of a bucket of a model of `parameters`, where `RUSHLIGHT_BUCKET` does not say otherwise. It must be the same
+/// on every rank; `mpirun -x RUSHLIGHT_BUCKET` sees to that.
+///
+/// Errors: the variable is no number from 1 on.
+fn room(parameters: usize) -> Result<usize> {
+    match std::env::var("RUSHLIGHT_BUCKET") {
+        Err(_) => Ok(BUCKET.max(parameters / BUCKETS)),
+        Ok(asked) => asked.parse().ok().filter(|&n| n > 0).ok_or_else(|| {
+            Error::invalid(
+                "mpi",
+                format!("RUSHLIGHT_BUCKET is {asked:?}: expected the elements of a bucket, 1 or more"),
+            )
+        }),
+    }
+}
+
 /// The rows of a batch of `n` that are rank `rank`'s of `of`: none twice, none left out, and as many for each as can be.
 ///
 /// A rank that gets none, for want of rows, is the last.
@@ -64,7 +80,7 @@ impl<'a> Buckets<'a> {
     fn new(world: &'a World, model: &impl Module) -> Result<Buckets<'a>> {
         let mut buckets: Vec<Bucket> = vec![];
         let mut places = HashMap::new();
-        let room = BUCKET.max(model.num_parameters() / BUCKETS);
+        let room = room(model.num_parameters())?;
         for (name, p) in model.named_parameters().into_iter().rev() {
             let Some(id) = p.leaf_id() else { continue };
             if p.dtype() != DType::F32 {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use rushlight::nn::Layer;
 use rushlight::{DType, Tensor};
 
@@ -23,6 +24,21 @@ pub struct Args {
     model: TextModel,
     #[command(flatten)]
     common: Common,
+}
+
+impl clap::ValueEnum for TextModel {
+    fn value_variants<'a>() -> &'a [TextModel] {
+        &[TextModel::Cnn, TextModel::Attention]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            TextModel::Cnn => {
+                PossibleValue::new("cnn").help("Convolutions over 3, 4 and 5 words, the largest over time")
+            }
+            TextModel::Attention => PossibleValue::new("attention").help("Attention of the words to each other"),
+        })
+    }
 }
 
 const WIDTH: usize = 128;

@@ -52,7 +52,9 @@ pub fn begin<T: Training>(run: &Run, task: &T, model: &mut T::Model, start: Star
     let mut optimizer = task.optimizer(run.config.lr);
     let mut place = Progress::default();
     if let Some(world) = start.world {
-        let settings = serde_json::to_string(&(&run.config, task.summary(), start.resume, start.shard_optimizer))?;
+        let bucket = std::env::var("RUSHLIGHT_BUCKET").ok();
+        let settings = (&run.config, task.summary(), start.resume, start.shard_optimizer, bucket);
+        let settings = serde_json::to_string(&settings)?;
         if let Some(rank) = world.differs(&settings)? {
             return Err(
                 format!("rank {rank} has other settings or other data than rank 0; they must be the same").into()

@@ -70,6 +70,63 @@ fn config_json() {
     crate::helpers::refused(dir, "train points --resume run", &["run/checkpoint.safetensors: ", "layers.0.weight"]);
 }
 
+/// A stranger's run folder may ask for more memory than there is: its own files say what it can need.
+#[test]
+fn networks_that_are_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    finished(dir);
+    let run = dir.join("run");
+    let wide = json!({"version": "0.1.0", "epochs": 1, "batch": 1, "lr": 0.1, "seed": 0, "classes": ["a", "b"],
+        "task": {"task": "points", "set": "xor", "count": 64, "widths": [2, 65536, 65536, 65536, 2]}});
+    let mut images = wide.clone();
+    images["task"] = json!({"task": "images", "data": "d", "height": 4096, "width": 4096, "dropout": 0.0});
+    let mut gpt = wide.clone();
+    gpt["task"] = json!({"task": "gpt", "data": "d", "steps": 1, "config": {"vocab_size": 300, "block_size": 8,
+        "n_layer": 1024, "n_head": 1, "n_embd": 32768, "dropout": 0.0, "bias": true}});
+    let mut translate = wide.clone();
+    translate["task"] = json!({"task": "translate", "data": "d", "config": {"vocab_size": 300, "positions": 8,
+        "encoder_layers": 1, "decoder_layers": 1, "heads": 1, "width": 32768, "hidden": 131072, "dropout": 0.0}});
+    let mut sentiment = wide.clone();
+    sentiment["task"] = json!({"task": "sentiment", "data": "d", "test": null, "model": "cnn",
+        "sizes": {"vocab": 1048576, "length": 8, "width": 4096, "dropout": 0.0}});
+    for config in [wide, images, gpt, translate, sentiment] {
+        fs::write(run.join("config.json"), config.to_string()).unwrap();
+        let name = config["task"]["task"].as_str().unwrap();
+        for line in ["eval run".to_string(), format!("train {name} --resume run")] {
+            refused(dir, &line, &["run/config.json: asks for a network of", "the folder's files have"]);
+        }
+    }
+}
+
+/// Links in a stranger's run folder: what they lead to is neither read nor written.
+#[cfg(unix)]
+#[test]
+fn files_that_lead_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    finished(dir);
+    fs::write(dir.join("mine"), "what must not be written\n").unwrap();
+    for name in ["metrics.jsonl", "model.safetensors", "checkpoint.safetensors", "config.json"] {
+        let path = dir.join("run").join(name);
+        let old = fs::read(&path).unwrap();
+        for target in [dir.join("mine"), dir.join("absent"), "/dev/zero".into()] {
+            fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink(&target, &path).unwrap();
+            for line in ["eval run", "train points --resume run"] {
+                let said = run(dir, line);
+                assert_eq!(said.code, Some(1), "{line}: {}", said.err);
+                assert!(said.err.contains(&format!("run/{name}: a symbolic link")), "{line}: {}", said.err);
+            }
+            assert!(!dir.join("absent").exists());
+        }
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, old).unwrap();
+    }
+    assert_eq!(fs::read_to_string(dir.join("mine")).unwrap(), "what must not be written\n");
+    good(dir, "eval run");
+}
+
 #[test]
 fn checkpoints_that_are_cut() {
     let dir = tempfile::tempdir().unwrap();

@@ -40,11 +40,14 @@ impl Pass<'_> {
         let plan = Plan::new(self, w)?;
         let out = Shared::new(dst);
         let pieces = self.to[plan.cut].div_ceil(plan.len);
-        let tasks = parallel::map_chunks(self.shape.batch * pieces, 1, |i| {
-            let (sample, piece) = (i.start / pieces, i.start % pieces);
-            let mut task = Task::new(self, &plan, &out, piece)?;
-            for group in 0..self.shape.groups {
-                task.group(sample, group, src, bias);
+        // Samples that are one piece each share what a task works in: for small ones its tables cost as much as the sums.
+        let at_once = if pieces > 1 { 1 } else { (self.shape.batch / (8 * parallel::num_threads())).max(1) };
+        let tasks = parallel::map_chunks(self.shape.batch * pieces, at_once, |i| {
+            let mut task = Task::new(self, &plan, &out, i.start % pieces)?;
+            for sample in i.start / pieces..i.end.div_ceil(pieces) {
+                for group in 0..self.shape.groups {
+                    task.group(sample, group, src, bias);
+                }
             }
             Ok(())
         });

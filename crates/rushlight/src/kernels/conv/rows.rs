@@ -11,7 +11,7 @@
 use super::tile::{Step, Tiled};
 use crate::dtype::Real;
 use crate::kernels::parallel::Shared;
-use crate::kernels::simd::{dispatch_fused, max_vectors, prefetch};
+use crate::kernels::simd::{dispatch_fused, max_vectors};
 
 /// A vector of places in a row: where it begins in the vectors, and in an output channel.
 #[derive(Clone, Copy)]
@@ -41,11 +41,6 @@ const TOGETHER: usize = 4;
 /// No other thread uses the runs' places of these channels.
 pub(super) unsafe fn sums<C: Tiled>(operands: &RowSums<C>, out: &Shared<C>) {
     let mut packed = vec![C::ZERO; TOGETHER * operands.steps.len()];
-    // How far on the next channels lie, of the next sample after the last.
-    let ahead = match operands.channels {
-        [a, b, ..] => (b.0 - a.0) * TOGETHER,
-        _ => 0,
-    };
     for (n, channels) in operands.channels.chunks(TOGETHER).enumerate() {
         let width = if channels.len() > 2 { TOGETHER } else { channels.len() };
         // The weights of a step side by side; those that are wanting repeat the last channel's.
@@ -56,7 +51,7 @@ pub(super) unsafe fn sums<C: Tiled>(operands: &RowSums<C>, out: &Shared<C>) {
             }
         }
         // SAFETY: as the caller says.
-        unsafe { C::row_sums(operands, &packed[..width * operands.steps.len()], channels, ahead, out) };
+        unsafe { C::row_sums(operands, &packed[..width * operands.steps.len()], channels, out) };
     }
 }
 
@@ -68,7 +63,6 @@ pub(super) unsafe fn tiles<C: Real, const L: usize>(
     operands: &RowSums<C>,
     packed: &[C],
     channels: &[(usize, C)],
-    ahead: usize,
     out: &Shared<C>,
 ) {
     let many = max_vectors() > 1;
@@ -76,12 +70,12 @@ pub(super) unsafe fn tiles<C: Real, const L: usize>(
         // SAFETY: as the caller says.
         unsafe {
             match (channels.len(), many) {
-                (1, true) => all::<C, L, 1, 12, FUSED>(operands, packed, channels, ahead, out),
-                (2, true) => all::<C, L, 2, 8, FUSED>(operands, packed, channels, ahead, out),
-                (_, true) => all::<C, L, TOGETHER, 6, FUSED>(operands, packed, channels, ahead, out),
-                (1, false) => all::<C, L, 1, 4, FUSED>(operands, packed, channels, ahead, out),
-                (2, false) => all::<C, L, 2, 2, FUSED>(operands, packed, channels, ahead, out),
-                (_, false) => all::<C, L, TOGETHER, 1, FUSED>(operands, packed, channels, ahead, out),
+                (1, true) => all::<C, L, 1, 12, FUSED>(operands, packed, channels, out),
+                (2, true) => all::<C, L, 2, 8, FUSED>(operands, packed, channels, out),
+                (_, true) => all::<C, L, TOGETHER, 6, FUSED>(operands, packed, channels, out),
+                (1, false) => all::<C, L, 1, 4, FUSED>(operands, packed, channels, out),
+                (2, false) => all::<C, L, 2, 2, FUSED>(operands, packed, channels, out),
+                (_, false) => all::<C, L, TOGETHER, 1, FUSED>(operands, packed, channels, out),
             }
         }
     })
@@ -96,7 +90,6 @@ unsafe fn all<C: Real, const L: usize, const J: usize, const V: usize, const FUS
     operands: &RowSums<C>,
     packed: &[C],
     channels: &[(usize, C)],
-    ahead: usize,
     out: &Shared<C>,
 ) {
     let RowSums { vectors, runs, steps, .. } = *operands;
@@ -130,8 +123,6 @@ unsafe fn all<C: Real, const L: usize, const J: usize, const V: usize, const FUS
         }
         for j in 0..J {
             for v in 0..V {
-                // Written in short runs at many places, which the processor does not foresee.
-                prefetch(channels[j].0.wrapping_add(runs[v].index + ahead), L);
                 // SAFETY: `pointer` saw to it that all runs of the channel lie in the output; nobody else uses them, says
                 // the caller.
                 unsafe { channels[j].0.add(runs[v].index).cast::<[C; L]>().write(sum[j][v]) };

@@ -41,13 +41,7 @@ pub(crate) trait Tiled: Real + Turn {
     ///
     /// # Safety
     /// As there.
-    unsafe fn row_sums(
-        operands: &RowSums<Self>,
-        packed: &[Self],
-        channels: &[(usize, Self)],
-        ahead: usize,
-        out: &Shared<Self>,
-    );
+    unsafe fn row_sums(operands: &RowSums<Self>, packed: &[Self], channels: &[(usize, Self)], out: &Shared<Self>);
 }
 
 /// Writes the sums, or adds them, to `out` `[bases, at, width · lanes]`, for a `width` of 1 to 4 vectors.
@@ -86,11 +80,10 @@ macro_rules! tiled {
                 operands: &RowSums<Self>,
                 packed: &[Self],
                 channels: &[(usize, Self)],
-                ahead: usize,
                 out: &Shared<Self>,
             ) {
                 // SAFETY: as the caller says.
-                unsafe { rows::tiles::<Self, { lanes::<$t>() }>(operands, packed, channels, ahead, out) }
+                unsafe { rows::tiles::<Self, { lanes::<$t>() }>(operands, packed, channels, out) }
             }
         }
     };
