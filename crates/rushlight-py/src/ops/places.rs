@@ -32,7 +32,7 @@ both! { table:
         let weight = weight.tensor(x.dtype())?;
         x.add(&end.0.sub(&x)?.mul(&weight)?)
     };
-    /// The gate: `r · input + (1 − r) · y`.
+    /// The gate of a score: `σ(r) · input + (1 − σ(r)) · y`.
     gate(y, r)(y: Tensored, r: Operand) = |x| { let r = r.tensor(x.dtype())?; x.gate(&y.0, &r) };
 }
 

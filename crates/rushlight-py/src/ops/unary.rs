@@ -1,7 +1,7 @@
 //! Operations of one tensor, element by element or along a dim.
 
 use pyo3::prelude::*;
-use rushlight::Tensor;
+use rushlight::{DType, Tensor};
 
 use super::{Variadic, bits, cast, compute};
 use crate::args::Ints;
@@ -45,8 +45,12 @@ both! { table:
     relu()() = |x| x.relu();
     /// `x²`
     square()() = |x| x.square();
-    /// `−x`
-    neg()() = |x| x.neg();
+    /// `−x`. TypeError: bools.
+    neg()() = |x| if x.dtype() == DType::Bool {
+        Err(rushlight::Error::dtype("neg", DType::Bool, "expected numbers; ~ is the opposite"))
+    } else {
+        x.neg()
+    };
     /// −1, 0 or 1 by the sign.
     sign()() = |x| x.sign();
     /// 1 where `x > 0`, else 0: the derivative of relu.

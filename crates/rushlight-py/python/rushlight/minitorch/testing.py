@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Callable, Dict, List, Tuple
 
 from . import operators as o
+
+# No round number, so that values drawn at random do not meet where a function jumps.
+_SHIFT = math.pi / 10
 
 Named = Tuple[str, Callable[..., Any]]
 
@@ -20,20 +24,20 @@ _ONE: Dict[str, Tuple[Callable[[Any], Any], ...]] = {
     "inv": (lambda a: o.inv(a * a + 1.5), lambda a: 1.0 / (a * a + 1.5)),
     "sig": (o.sigmoid, lambda a: a.sigmoid()),
     "log": (lambda a: o.log(a + 2e5), lambda a: (a + 2e5).log()),
-    "relu": (lambda a: o.relu(a + 0.3137), lambda a: (a + 0.3137).relu()),
+    "relu": (lambda a: o.relu(a + _SHIFT), lambda a: (a + _SHIFT).relu()),
     "exp": (lambda a: o.exp(a - 150.0), lambda a: (a - 150.0).exp()),
     "complex": (
-        lambda a: o.log(o.sigmoid(o.relu(0.1 * a + 0.3137) - 0.5)) / 10.0,
-        lambda a: ((0.1 * a + 0.3137).relu() - 0.5).sigmoid().log() / 10.0,
+        lambda a: o.log(o.sigmoid(o.relu(0.1 * a + _SHIFT) - 0.5)) / 10.0,
+        lambda a: ((0.1 * a + _SHIFT).relu() - 0.5).sigmoid().log() / 10.0,
     ),
 }
 _TWO: Dict[str, Tuple[Callable[[Any, Any], Any], ...]] = {
     "add2": (lambda a, b: a + b,),
     "mul2": (lambda a, b: a * b,),
     "div2": (lambda a, b: a / (b * b + 1.5),),
-    "lt2": (lambda a, b: o.lt(a, b + 0.3137), lambda a, b: a < b + 0.3137),
-    "gt2": (lambda a, b: o.lt(b + 0.3137, a), lambda a, b: a > b + 0.3137),
-    "eq2": (lambda a, b: o.eq(a, b + 0.3137), lambda a, b: a == b + 0.3137),
+    "lt2": (lambda a, b: o.lt(a, b + _SHIFT), lambda a, b: a < b + _SHIFT),
+    "gt2": (lambda a, b: o.lt(b + _SHIFT, a), lambda a, b: a > b + _SHIFT),
+    "eq2": (lambda a, b: o.eq(a, b + _SHIFT), lambda a, b: a == b + _SHIFT),
 }
 _REDUCTIONS: Dict[str, Tuple[Callable[[Any], Any], ...]] = {
     "sum_red": (o.sum, lambda a: a.sum(0)),

@@ -13,7 +13,7 @@ from .modules import Module
 
 
 class Gate(Module):
-    """``r · first(x) + (1 − r) · second(x)`` with ``r = σ(gate(x))``."""
+    """``σ(r) · first(x) + (1 − σ(r)) · second(x)`` with the score ``r = gate(x)``."""
 
     def __init__(self, first: Module, second: Module, gate: Module) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Gate(Module):
         return self.gate(x).sigmoid()  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.first(x).gate(self.second(x), self.openness(x))  # type: ignore[no-any-return]
+        return self.first(x).gate(self.second(x), self.gate(x))  # type: ignore[no-any-return]
 
 
 class Highway(Module):
@@ -37,11 +37,11 @@ class Highway(Module):
         self.gate = ModuleList(Linear(width, width) for _ in range(layers))
         for gate in self.gate:
             # At first most of the input goes through.
-            init.constant_(gate.bias, -1.0)
+            init.constant_(gate.bias, -2.0)
 
     def forward(self, x: Tensor) -> Tensor:
         for transform, gate in zip(self.transform, self.gate):
-            x = self.activation(transform(x)).gate(x, gate(x).sigmoid())
+            x = self.activation(transform(x)).gate(x, gate(x))
         return x
 
 
