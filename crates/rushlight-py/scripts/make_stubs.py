@@ -34,7 +34,7 @@ def parameters(owner: str, name: str, function: Any) -> str:
             text = f"{p.name}: {ARGUMENTS.of(owner, name, p.name)}"
             if p.kind is p.VAR_POSITIONAL:
                 text, starred = f"*{text}", True
-            elif p.default is None and "None" not in text.rsplit("|", 1)[-1]:
+            elif p.default is None and not text.endswith("None"):
                 text += " | None = None"
             elif p.default is not p.empty:
                 text += f" = {default(p.default)}"
@@ -49,10 +49,15 @@ def function(name: str, value: Any, owner: str = "") -> list[str]:
     if (owner, name) in OVERLOADS:
         lines = OVERLOADS[owner, name]
         return [f"{indent}{line}" for arguments in lines for line in ("@overload", f"def {name}({arguments[0]}) -> {arguments[1]}: ...")]
-    ignored = "  # type: ignore[override]" if name in ("__eq__", "__ne__") and owner == "Tensor" else ""
+    ignored = IGNORED.get((owner, name), "")
     return [f"{indent}def {name}({parameters(owner, name, value)}) -> {RETURNS.of(owner, name)}: ...{ignored}"]
 
 
+# Comparisons give tensors; a power in place takes no modulus.
+IGNORED = {
+    ("Tensor", "__eq__"): "  # type: ignore[override]", ("Tensor", "__ne__"): "  # type: ignore[override]",
+    ("Tensor", "__ipow__"): "  # type: ignore[misc]",
+}
 HIDDEN = ("__doc__", "__module__", "__weakref__", "__dict__", "__qualname__", "__getstate__")
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, final, overload
 
 from typing_extensions import Self, disjoint_base
 
-from ._types import Array, Bool, Data, DLPack, DTypeLike, Float, Index, Int, Ints, Number, Operand, TensorLike, ValuesIndices
+from ._types import Array, Bool, Data, DLPack, DType, DTypeLike, Float, Index, Int, Ints, Number, Operand, TensorLike, ValuesIndices
 
 '''
 # `bool`, `int` and `float` are methods and dtypes of the module: in the stub the types are Bool, Int and Float.
@@ -66,7 +66,7 @@ ARGUMENTS = Types(
     ('Literal["mean", "sum", "none"]', "reduction"),
     ('Literal["none", "tanh"]', "approximate"),
     ('Literal["constant", "reflect", "replicate", "circular"]', "pad.mode"),
-    ("dtype", "_dtype _from_bytes.dtype"),
+    ("DType", "_dtype _from_bytes.dtype"),
     ("Data", "data"),
     ("Data | None", "Tensor.__new__.data"),
     ("bytes", "_from_bytes.data"),
@@ -101,7 +101,6 @@ ARGUMENTS = Types(
     ("dtype", "dtype.__lt__.value dtype.__le__.value dtype.__gt__.value dtype.__ge__.value"),
     ("DTypeLike", "type.dtype"),
 )
-NUMBERS = "Int"
 RETURNS = Types(
     ("Int", "dim numel nelement itemsize nbytes element_size ndim __len__ __int__ __index__ __hash__ width get_num_threads"),
     ("Bool", "is_contiguous is_floating_point is_leaf requires_grad _shares_memory is_grad_enabled __bool__ __contains__ allclose "
@@ -110,7 +109,7 @@ RETURNS = Types(
     ("str", "device __repr__ __format__ _repr_html_ architecture decode dtype.__reduce__"),
     ("str | None", "grad_fn"),
     ("tuple[Int, ...]", "shape"),
-    ("dtype", "Tensor.dtype get_default_dtype promote_types"),
+    ("DType", "Tensor.dtype get_default_dtype promote_types"),
     ("Tensor | None", "grad _base"),
     ("None", "backward retain_grad _recast manual_seed set_default_dtype _set_num_threads _save remove __setitem__ __delitem__ "
      "_Optimizer.step load_state_dict"),

@@ -43,7 +43,10 @@ class DLPack(Protocol):
         """Where it is."""
 
 
-Int, Float, Bool = int, float, bool
+Int = int
+DType = dtype
+Float = float
+Bool = bool
 Number = Union[bool, int, float]
 TensorLike = Union[Tensor, Array]
 Operand = Union[Tensor, Array, float, int, bool]

@@ -24,8 +24,8 @@ __all__ = [
     "gelu", "group_norm", "huber_loss", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax",
     "logsigmoid", "lp_pool1d", "lp_pool2d", "lp_pool3d", "max_pool1d", "max_pool1d_with_indices", "max_pool2d",
     "max_pool2d_with_indices", "max_pool3d", "max_pool3d_with_indices", "mish", "mse_loss", "nll_loss", "normalize",
-    "one_hot", "pad", "relu", "rms_norm", "scaled_dot_product_attention", "sigmoid", "silu", "smooth_l1_loss", "softmax",
-    "softmax_pool1d", "softmax_pool2d", "softmax_pool3d", "softplus", "tanh",
+    "one_hot", "pad", "relu", "rms_norm", "scaled_dot_product_attention", "sigmoid", "silu", "smooth_l1_loss",
+    "softmax", "softmax_pool1d", "softmax_pool2d", "softmax_pool3d", "softplus", "tanh",
 ]
 
 
@@ -72,7 +72,7 @@ def pad(input: Tensor, pad: int | Sequence[int], mode: str = "constant", value: 
     "reflect" without the edge, "replicate" the edge, "circular" from the other side. Constant padding may be negative."""
     amounts = [pad] if isinstance(pad, int) else list(pad)
     if mode == "constant":
-        return _r.pad(input, amounts, mode, value)
+        return _r.pad(input, amounts, "constant", value)
     most = {"reflect": -1, "replicate": None, "circular": 0}
     if mode not in most:
         raise ValueError(f'pad: mode is "constant", "reflect", "replicate" or "circular", not {mode!r}')
@@ -104,6 +104,3 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 def gate(x: Tensor, y: Tensor, r: Tensor) -> Tensor:
     """The gate of a score: ``σ(r) · x + (1 − σ(r)) · y``."""
     return x.gate(y, r)
-
-
-__all__ = [name for name in globals() if not name.startswith("_") and name not in ("annotations", "Sequence")]

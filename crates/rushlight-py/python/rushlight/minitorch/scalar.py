@@ -19,7 +19,7 @@ def _of_one(function: Type[ScalarFunction], doc: str) -> Callable[[Scalar], Scal
     return method
 
 
-def _of_two(rule: Callable[[ScalarLike, ScalarLike], Scalar], turned: bool = False) -> Callable[[Scalar, ScalarLike], Any]:
+def _of_two(rule: Callable[[ScalarLike, ScalarLike], Scalar], turned: bool = False) -> Callable[[Scalar, ScalarLike], Scalar]:
     def method(a: Scalar, b: ScalarLike) -> Scalar:
         return rule(b, a) if turned else rule(a, b)
 
@@ -54,7 +54,8 @@ class Scalar(Node):
     __mul__, __rmul__ = _of_two(Mul.apply), _of_two(Mul.apply, turned=True)
     __truediv__, __rtruediv__ = _of_two(_over), _of_two(_over, turned=True)
     __lt__, __gt__ = _of_two(LT.apply), _of_two(LT.apply, turned=True)
-    __eq__, __hash__ = _of_two(EQ.apply), Node.__hash__
+    __eq__ = _of_two(EQ.apply)  # type: ignore[assignment]
+    __hash__ = Node.__hash__
     __neg__ = _of_one(Neg, "Its negative.")
     log = _of_one(Log, "Its logarithm.")
     exp = _of_one(Exp, "Its exponential.")

@@ -41,7 +41,7 @@ def _of_one(function: Type[Function], doc: str) -> Callable[[Tensor], Tensor]:
     return method
 
 
-def _of_two(rule: Callable[[Tensor, Tensor], Tensor], turned: bool = False) -> Callable[[Tensor, TensorLike], Any]:
+def _of_two(rule: Callable[[Tensor, Tensor], Tensor], turned: bool = False) -> Callable[[Tensor, TensorLike], Tensor]:
     """An operator; a number beside a tensor becomes one of its backend."""
 
     def method(a: Tensor, b: TensorLike) -> Tensor:
@@ -142,7 +142,8 @@ class Tensor(Node):
     __truediv__, __rtruediv__ = _of_two(_over), _of_two(_over, turned=True)
     __matmul__ = _of_two(MatMul.apply)
     __lt__, __gt__ = _of_two(LT.apply), _of_two(LT.apply, turned=True)
-    __eq__, __hash__ = _of_two(EQ.apply), Node.__hash__
+    __eq__ = _of_two(EQ.apply)  # type: ignore[assignment]
+    __hash__ = Node.__hash__
     is_close = _of_two(IsClose.apply)
     __neg__ = _of_one(Neg, "The negative of each element.")
     sigmoid = _of_one(Sigmoid, "The logistic sigmoid of each element.")

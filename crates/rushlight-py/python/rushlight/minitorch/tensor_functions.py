@@ -29,7 +29,7 @@ class Function(Rule):
         return Tensor(value._tensor, History(cls, ctx, vals) if wanted else None, backend=value.backend)
 
 
-def _map(name: str, doc: str, by: str, slope: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Type[Function]:
+def _map(name: str, doc: str, by: str, slope: Callable[[Any, Any, Any], Tensor]) -> Type[Function]:
     """A function of each element: ``by`` of the backend, and the argument's gradient of (d, y, a)."""
     return rule(Function, name, doc, lambda a: getattr(a.f, by)(a), lambda d, y, a: (slope(d, y, a),))
 

@@ -68,5 +68,6 @@ class MixtureOfExperts(Module):
         return out  # type: ignore[no-any-return]
 
 
-__all__ = [name for name, value in list(globals().items()) if isinstance(value, type) and issubclass(value, Module)
-           and value.__module__ == __name__ and not name.startswith("_")]
+__all__ = [
+    "Gate", "Highway", "MixtureOfExperts",
+]

@@ -38,7 +38,7 @@ class Linear(Module):
             self.register_parameter("bias", None)
 
     def forward(self, input: Tensor) -> Tensor:
-        own = self._parameters
+        own: dict[str, Any] = self._parameters
         return _r.linear(input, own["weight"], own["bias"])
 
     def extra_repr(self) -> str:
@@ -53,7 +53,7 @@ class _Conv(Module):
     _transposed = False
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Sizes, stride: Sizes = 1, padding: Sizes = 0,
+        self, in_channels: int, out_channels: int, kernel_size: Sizes, stride: Sizes = 1, padding: Sizes | str = 0,
         dilation: Sizes = 1, groups: int = 1, bias: bool = True, output_padding: Sizes = 0,
     ) -> None:
         super().__init__()
@@ -62,11 +62,13 @@ class _Conv(Module):
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size, self.stride = many(kernel_size, self._n), many(stride, self._n)
         self.dilation, self.output_padding = many(dilation, self._n), many(output_padding, self._n)
+        if isinstance(padding, str) and padding not in ("same", "valid"):
+            raise ValueError(f'padding is a number, "same" or "valid", not {padding!r}')
         if padding == "same":
             padding = [d * (k - 1) // 2 for k, d in zip(self.kernel_size, self.dilation)]
             if any(k % 2 == 0 for k in self.kernel_size) or any(s != 1 for s in self.stride):
                 raise ValueError('padding="same" needs odd kernels and a stride of 1')
-        self.padding = many(0 if padding == "valid" else padding, self._n)
+        self.padding = many(0 if isinstance(padding, str) else padding, self._n)
         channels = (in_channels, out_channels // groups) if self._transposed else (out_channels, in_channels // groups)
         weight = _r.empty(*channels, *self.kernel_size)
         bound = 1 / math.sqrt(max(1, channels[1] * math.prod(self.kernel_size)))
@@ -190,5 +192,7 @@ class Unflatten(Module):
         return input.unflatten(self.dim, self.unflattened_size)
 
 
-__all__ = [name for name, value in list(globals().items()) if isinstance(value, type) and issubclass(value, Module)
-           and value.__module__ == __name__ and not name.startswith("_")]
+__all__ = [
+    "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Dropout", "Embedding",
+    "Flatten", "Identity", "Linear", "Unflatten",
+]

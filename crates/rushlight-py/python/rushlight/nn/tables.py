@@ -94,5 +94,10 @@ BCEWithLogitsLoss = _layer(
     "BCEWithLogitsLoss", _r.binary_cross_entropy_with_logits, weight=None, reduction="mean", pos_weight=None
 )
 
-__all__ = [name for name, value in list(globals().items()) if isinstance(value, type) and issubclass(value, Module)
-           and value.__module__ == __name__ and not name.startswith("_")]
+__all__ = [
+    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss",
+    "ELU", "GELU", "HuberLoss", "KLDivLoss", "L1Loss", "LPPool1d", "LPPool2d", "LPPool3d", "LeakyReLU", "LogSigmoid",
+    "LogSoftmax", "MSELoss", "MaxPool1d", "MaxPool2d", "MaxPool3d", "Mish", "NLLLoss", "ReLU", "SiLU", "Sigmoid",
+    "SmoothL1Loss", "Softmax", "SoftmaxPool1d", "SoftmaxPool2d", "SoftmaxPool3d", "Softplus", "Tanh",
+]
