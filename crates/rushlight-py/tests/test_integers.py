@@ -48,7 +48,7 @@ BITS = [operator.and_, operator.or_, operator.xor]
 
 
 @pytest.mark.parametrize("f", BITS, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("a,b", itertools.product(VALUES, VALUES))
+@pytest.mark.parametrize("a,b", list(itertools.product(VALUES, VALUES)))
 def test_bits(f, a, b):
     both(f, pair(a), pair(b))
     both(f, pair(a, (2, 3)), tuple(t[:3] for t in pair(b)))
