@@ -10,6 +10,10 @@ venv=${VENV:-$(mktemp -d)/venv}
 "$venv/bin/pip" install -q --disable-pip-version-check .
 wheel_bytes=$("$venv/bin/python" -c "import rushlight._rushlight as m, os; print(os.path.getsize(m.__file__))")
 echo "the module has $wheel_bytes bytes"
+# The stub is what the module says now.
+stub=$(mktemp) && trap 'rm -f "$stub"' EXIT
+"$venv/bin/python" scripts/make_stubs.py "$stub"
+diff python/rushlight/_rushlight.pyi "$stub"
 "$venv/bin/python" -m pytest -q tests
 # From elsewhere, so that the installed package is meant.
 (cd / && "$venv/bin/mypy" --strict -p rushlight && "$venv/bin/python" -m mypy.stubtest rushlight._rushlight)

@@ -118,6 +118,15 @@ impl Operand {
         })
     }
 
+    /// Whether it is a bool, or a tensor of them.
+    pub fn is_bool(&self) -> bool {
+        match self {
+            Operand::Tensor(t) => t.dtype() == DType::Bool,
+            Operand::Bool(_) => true,
+            _ => false,
+        }
+    }
+
     /// How many elements it has.
     pub fn numel(&self) -> usize {
         match self {

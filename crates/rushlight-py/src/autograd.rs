@@ -10,9 +10,9 @@ use std::sync::{Arc, LazyLock, Mutex, Weak};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use rushlight::{Tensor, record};
+use rushlight::{Tensor, record, with_interrupt};
 
-use crate::error::{OrRaise, through};
+use crate::error::{OrRaise, signals, through};
 use crate::tensor::PyTensor;
 
 /// Where the gradient of a leaf is kept.
@@ -166,7 +166,7 @@ pub fn backward(
     let keep = retain_graph.unwrap_or(create_graph);
     let found = py.detach(|| {
         let pairs: Vec<_> = outputs.iter().zip(&grads).collect();
-        callback(|| rushlight::backward(&pairs, keep, create_graph))
+        callback(|| with_interrupt(signals, || rushlight::backward(&pairs, keep, create_graph)))
     });
     let wanted: Option<Vec<u64>> = match inputs {
         Some(inputs) => Some(self::tensors(&inputs)?.iter().filter_map(Tensor::graph_id).collect()),
@@ -203,7 +203,7 @@ fn grad(
             outputs.iter().zip(&grads).map(|(y, g)| y.mul(g)).collect::<rushlight::Result<Vec<_>>>()
         })?;
         let (weighted, inputs): (Vec<_>, Vec<_>) = (weighted.iter().collect(), inputs.iter().collect());
-        callback(|| rushlight::grad(&weighted, &inputs, create_graph))
+        callback(|| with_interrupt(signals, || rushlight::grad(&weighted, &inputs, create_graph)))
     });
     let found = found.or_raise()?;
     if !allow_unused && let Some(unused) = found.iter().position(Option::is_none) {

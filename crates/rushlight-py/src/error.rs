@@ -1,8 +1,9 @@
 //! Errors: those of the library as Python's, with the same text, and Python's on their way through the library.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
 
-use pyo3::exceptions::{PyIndexError, PyMemoryError, PyOSError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyMemoryError, PyOSError, PyTypeError, PyValueError, PyZeroDivisionError};
 use pyo3::prelude::*;
 use rushlight::Error;
 
@@ -17,6 +18,26 @@ pub fn through(op: &'static str, py: Python<'_>, raised: PyErr) -> Error {
     RAISED.set(Some(raised));
     Error::gradient(op, text)
 }
+
+thread_local! {
+    static ASKED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Ends a walk with Python's exception if a signal came: Ctrl-C's KeyboardInterrupt.
+///
+/// Asked before every operation, it asks Python only now and then: another thread may hold the GIL for milliseconds.
+pub fn signals() -> rushlight::Result<()> {
+    let now = Instant::now();
+    if ASKED.get().is_some_and(|last| now.duration_since(last) < PATIENCE) {
+        return Ok(());
+    }
+    let found = Python::attach(|py| py.check_signals().map_err(|e| through("backward", py, e)));
+    ASKED.set(Some(Instant::now()));
+    found
+}
+
+/// How long a signal waits at least.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The exception for an error of the library.
 pub fn python(error: Error) -> PyErr {
@@ -35,6 +56,27 @@ pub fn python(error: Error) -> PyErr {
         },
         Error::Sample { source, .. } => python(*source),
         _ => PyValueError::new_err(text),
+    }
+}
+
+/// Why an operation was refused: by the library, or here, for what only Python has an exception for.
+pub enum Raised {
+    Library(Error),
+    ZeroDivision(String),
+}
+
+impl From<Error> for Raised {
+    fn from(error: Error) -> Raised {
+        Raised::Library(error)
+    }
+}
+
+impl From<Raised> for PyErr {
+    fn from(raised: Raised) -> PyErr {
+        match raised {
+            Raised::Library(error) => python(error),
+            Raised::ZeroDivision(text) => PyZeroDivisionError::new_err(text),
+        }
     }
 }
 

@@ -35,7 +35,7 @@ def test_functions_of_one(name, base, fn):
 
 @pytest.mark.parametrize("name,base,fn", two)
 def test_functions_of_two(name, base, fn):
-    for a, b in ((-2.0, 3.0), (0.5, 0.25), (4.0, 4.0 - 0.3137)):
+    for a, b in ((-2.0, 3.0), (0.5, 0.25), (4.0, 4.0 - math.pi / 10)):
         assert fn(Scalar(a), Scalar(b)).data == pytest.approx(base(a, b))
         if name not in ("eq2", "lt2", "gt2"):
             minitorch.derivative_check(fn, Scalar(a), Scalar(b))

@@ -209,3 +209,12 @@ print("alive")
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert out.stdout.strip() == "alive", out.stderr + out.stdout
+
+
+def test_memoryview_by_way_of_numpy_shares_memory():
+    x = rl.tensor([[1.0, 2.0], [3.0, 4.0]])
+    view = memoryview(x.numpy())
+    assert view.readonly and view.format == "f" and view.shape == (2, 2) and view.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    x.add_(1)
+    array = x.numpy()
+    assert np.asarray(memoryview(array)).__array_interface__["data"][0] == array.__array_interface__["data"][0]

@@ -45,7 +45,7 @@ mod tensor;
 
 pub use autograd::{
     GradCheck, Gradients, Grads, HookHandle, IntoGrads, backward, checkpoint, grad, gradcheck, gradgradcheck,
-    is_grad_enabled, no_grad, record, record_with_output, set_grad_enabled,
+    is_grad_enabled, no_grad, record, record_with_output, set_grad_enabled, with_interrupt,
 };
 pub use dtype::{DType, Element, Float, Real, bf16, f16};
 pub use error::{Error, Result};

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 from typing import Any, Callable, Iterable, Sequence
 
 from . import _rushlight as _r
@@ -13,6 +14,8 @@ device = str
 
 
 def _in_place(name: str, method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    # With the method's arguments, for help() and the stub.
+    @functools.wraps(method)
     def function(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return self._store(name, method(self, *args, **kwargs))
 

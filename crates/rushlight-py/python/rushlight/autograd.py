@@ -84,7 +84,8 @@ def grad(
 ) -> tuple[Tensor, ...]:
     """The gradients of the sum of ``outputs`` by each of ``inputs``; no ``.grad`` changes and the graph stays."""
     grads = None if grad_outputs is None else _list(grad_outputs)
-    return tuple(_r._grad(_list(outputs), _list(inputs), grads, create_graph, allow_unused))
+    found: Any = _r._grad(_list(outputs), _list(inputs), grads, create_graph, allow_unused)
+    return tuple(found)
 
 
 def backward(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
 from . import _rushlight as _r
 from ._rushlight import (
     Tensor,
@@ -10,7 +12,7 @@ from ._rushlight import (
     conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d, cross_entropy, dropout, elu, gelu, group_norm,
     huber_loss, kl_div, l1_loss, layer_norm, leaky_relu, linear, log_softmax, logsigmoid, lp_pool1d, lp_pool2d, lp_pool3d,
     max_pool1d, max_pool1d_with_indices, max_pool2d, max_pool2d_with_indices, max_pool3d, max_pool3d_with_indices, mish,
-    mse_loss, nll_loss, one_hot, pad, relu, rms_norm, scaled_dot_product_attention, sigmoid, silu, smooth_l1_loss, softmax,
+    mse_loss, nll_loss, one_hot, relu, rms_norm, scaled_dot_product_attention, sigmoid, silu, smooth_l1_loss, softmax,
     softmax_pool1d, softmax_pool2d, softmax_pool3d, softplus, tanh,
 )
 
@@ -22,8 +24,8 @@ __all__ = [
     "gelu", "group_norm", "huber_loss", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax",
     "logsigmoid", "lp_pool1d", "lp_pool2d", "lp_pool3d", "max_pool1d", "max_pool1d_with_indices", "max_pool2d",
     "max_pool2d_with_indices", "max_pool3d", "max_pool3d_with_indices", "mish", "mse_loss", "nll_loss", "normalize",
-    "one_hot", "pad", "relu", "rms_norm", "scaled_dot_product_attention", "sigmoid", "silu", "smooth_l1_loss", "softmax",
-    "softmax_pool1d", "softmax_pool2d", "softmax_pool3d", "softplus", "tanh",
+    "one_hot", "pad", "relu", "rms_norm", "scaled_dot_product_attention", "sigmoid", "silu", "smooth_l1_loss",
+    "softmax", "softmax_pool1d", "softmax_pool2d", "softmax_pool3d", "softplus", "tanh",
 ]
 
 
@@ -55,6 +57,40 @@ def batch_norm(
     return y
 
 
+def _places(mode: str, size: int, before: int, after: int) -> list[int]:
+    """Where each place of a padded dim is read."""
+    places = range(-before, size + after)
+    if mode == "replicate":
+        return [min(max(i, 0), size - 1) for i in places]
+    if mode == "circular":
+        return [i % size for i in places]
+    return [size - 1 - abs(size - 1 - abs(i)) for i in places]
+
+
+def pad(input: Tensor, pad: int | Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """More places around the last dims: ``(left, right, top, bottom, …)``, of ``value`` or, by ``mode``, of the input:
+    "reflect" without the edge, "replicate" the edge, "circular" from the other side. Constant padding may be negative."""
+    amounts = [pad] if isinstance(pad, int) else list(pad)
+    if mode == "constant":
+        return _r.pad(input, amounts, "constant", value)
+    most = {"reflect": -1, "replicate": None, "circular": 0}
+    if mode not in most:
+        raise ValueError(f'pad: mode is "constant", "reflect", "replicate" or "circular", not {mode!r}')
+    if value is not None:
+        raise ValueError(f"pad: no value is taken in mode {mode!r}")
+    if len(amounts) % 2 or len(amounts) // 2 > input.ndim:
+        raise ValueError(f"pad: {len(amounts)} amounts for shape {list(input.shape)}")
+    for i in range(len(amounts) // 2):
+        before, after = amounts[2 * i : 2 * i + 2]
+        dim, size, over = input.ndim - 1 - i, input.shape[input.ndim - 1 - i], most[mode]
+        limit = max(before, after) if over is None else size + over
+        if min(before, after) < 0 or max(before, after) > limit or size == 0:
+            raise ValueError(f"pad: {before} and {after} places of mode {mode!r} do not fit dim {dim} of size {size}")
+        if before or after:
+            input = input.index_select(dim, _r.tensor(_places(mode, size, before, after)))
+    return input
+
+
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """Divided by its norm along ``dim``."""
     return input / input.norm(p, dim, True).clamp(min=eps)
@@ -66,8 +102,5 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 
 
 def gate(x: Tensor, y: Tensor, r: Tensor) -> Tensor:
-    """The gate: ``r · x + (1 − r) · y``."""
+    """The gate of a score: ``σ(r) · x + (1 − σ(r)) · y``."""
     return x.gate(y, r)
-
-
-__all__ = [name for name in globals() if not name.startswith("_") and name != "annotations"]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::gradients::add_into;
+use super::interrupt::interrupted;
 use super::{Gradients, Node, ViewFn, node::Rule, set_grad_enabled};
 use crate::{Error, Result, Tensor};
 
@@ -214,6 +215,7 @@ impl Walk {
         set_grad_enabled(self.create_graph, || {
             while let Some(ByAge(node)) = self.queue.pop() {
                 let Some(dy) = self.pending.remove(&node.id) else { continue };
+                interrupted()?;
                 let dy = node.hooked(dy)?;
                 let is_wanted = self.wanted.as_ref().map_or(node.is_leaf(), |w| w.contains(&node.id));
                 if is_wanted {

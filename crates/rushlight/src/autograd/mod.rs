@@ -9,6 +9,7 @@ mod checkpoint;
 mod gradcheck;
 mod gradients;
 mod handle;
+mod interrupt;
 mod node;
 
 use std::cell::{Cell, RefCell};
@@ -19,6 +20,7 @@ pub use checkpoint::checkpoint;
 pub use gradcheck::{GradCheck, gradcheck, gradgradcheck};
 pub use gradients::Gradients;
 pub use handle::HookHandle;
+pub use interrupt::with_interrupt;
 use node::{Backward, Rule};
 pub(crate) use node::{Node, ViewFn};
 

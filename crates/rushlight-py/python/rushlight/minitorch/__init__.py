@@ -14,38 +14,67 @@ it is to be ignored.
 
 import sys
 
-from . import operators, scalar_functions
-from .autodiff import Context, Variable, backpropagate, central_difference, topological_sort
-from .datasets import datasets
-from .fast_conv import Conv1dFun, Conv2dFun, conv1d, conv2d
-from .module import Module, Parameter
-from .nn import Max, argmax, avgpool2d, dropout, logsoftmax, max, maxpool2d, softmax, tile
-from .operators import prod
-from .optim import SGD, Optimizer
-from .scalar import Scalar, ScalarHistory, derivative_check
-from .scalar_functions import ScalarFunction
-from .tensor import History, Tensor
-from .tensor_data import (
-    MAX_DIMS,
-    Index,
-    IndexingError,
-    OutIndex,
-    Shape,
-    Storage,
-    Strides,
-    TensorData,
-    UserIndex,
-    UserShape,
-    UserStrides,
-    broadcast_index,
-    index_to_position,
-    shape_broadcast,
-    strides_from_shape,
-    to_index,
+from . import operators as operators, scalar_functions as scalar_functions
+from .autodiff import (
+    Context as Context,
+    Variable as Variable,
+    backpropagate as backpropagate,
+    central_difference as central_difference,
+    topological_sort as topological_sort,
 )
-from .tensor_functions import Function, grad_central_difference, grad_check, rand, tensor, zeros
-from .tensor_ops import FastOps, SimpleBackend, SimpleOps, TensorBackend, TensorOps
-from .testing import MathTest, MathTestVariable
+from .datasets import datasets as datasets
+from .fast_conv import Conv1dFun as Conv1dFun, Conv2dFun as Conv2dFun, conv1d as conv1d, conv2d as conv2d
+from .module import Module as Module, Parameter as Parameter
+from .nn import (
+    Max as Max,
+    argmax as argmax,
+    avgpool2d as avgpool2d,
+    dropout as dropout,
+    logsoftmax as logsoftmax,
+    max as max,
+    maxpool2d as maxpool2d,
+    softmax as softmax,
+    tile as tile,
+)
+from .operators import prod as prod
+from .optim import SGD as SGD, Optimizer as Optimizer
+from .scalar import Scalar as Scalar, ScalarHistory as ScalarHistory, derivative_check as derivative_check
+from .scalar_functions import ScalarFunction as ScalarFunction
+from .tensor import History as History, Tensor as Tensor
+from .tensor_data import (
+    MAX_DIMS as MAX_DIMS,
+    Index as Index,
+    IndexingError as IndexingError,
+    OutIndex as OutIndex,
+    Shape as Shape,
+    Storage as Storage,
+    Strides as Strides,
+    TensorData as TensorData,
+    UserIndex as UserIndex,
+    UserShape as UserShape,
+    UserStrides as UserStrides,
+    broadcast_index as broadcast_index,
+    index_to_position as index_to_position,
+    shape_broadcast as shape_broadcast,
+    strides_from_shape as strides_from_shape,
+    to_index as to_index,
+)
+from .tensor_functions import (
+    Function as Function,
+    grad_central_difference as grad_central_difference,
+    grad_check as grad_check,
+    rand as rand,
+    tensor as tensor,
+    zeros as zeros,
+)
+from .tensor_ops import (
+    FastOps as FastOps,
+    SimpleBackend as SimpleBackend,
+    SimpleOps as SimpleOps,
+    TensorBackend as TensorBackend,
+    TensorOps as TensorOps,
+)
+from .testing import MathTest as MathTest, MathTestVariable as MathTestVariable
 
 version = "0.4"
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Protocol, Set, Tuple
+import itertools
+from typing import Any, Callable, Dict, Iterable, List, Optional, Protocol, Sequence, Set, Tuple, Type, TypeVar
+
+R = TypeVar("R", bound="Rule")
 
 
 def central_difference(f: Any, *vals: Any, arg: int = 0, epsilon: float = 1e-6) -> Any:
@@ -72,18 +75,108 @@ def backpropagate(variable: Variable, deriv: Any) -> None:
 
 
 class Context:
-    """What a function keeps for its derivative."""
+    """What a function keeps for its derivative; nothing where none is wanted."""
+
+    saved_values: Tuple[Any, ...]
 
     def __init__(self, no_grad: bool = False, saved_values: Tuple[Any, ...] = ()) -> None:
-        self.no_grad = no_grad
-        self.saved_values = saved_values
+        self.no_grad, self.saved_values = no_grad, saved_values
 
     def save_for_backward(self, *values: Any) -> None:
         """Keeps values, unless no derivative is wanted."""
-        if not self.no_grad:
-            self.saved_values = values
+        self.saved_values = () if self.no_grad else values
+
+    saved_tensors = property(lambda self: self.saved_values, doc="The values under their other name.")
+
+
+class Rule:
+    """A function with ``forward(ctx, *values)`` and ``backward(ctx, d_output)``, static methods of those who derive.
+    Backward gives a derivative for each argument, one alone without a tuple."""
+
+    forward: Any
+    backward: Any
+
+    @classmethod
+    def derivatives(cls, ctx: Context, d_output: Any) -> Tuple[Any, ...]:
+        """One for each argument."""
+        found = cls.backward(ctx, d_output)
+        return (found,) if not isinstance(found, tuple) else found
+
+
+def rule(base: Type[R], name: str, doc: str, value: Callable[..., Any], slopes: Callable[..., Tuple[Any, ...]]) -> Type[R]:
+    """A class over ``base`` from a row of a table: ``value(*arguments)``, and the derivatives of the arguments,
+    ``slopes(d, y, *arguments)`` of the output's derivative ``d`` and the output ``y``."""
+
+    def forward(ctx: Context, *arguments: Any) -> Any:
+        y = value(*arguments)
+        ctx.save_for_backward(y, *arguments)
+        return y
+
+    def backward(ctx: Context, d_output: Any) -> Any:
+        return slopes(d_output, *ctx.saved_values)
+
+    body = {"forward": staticmethod(forward), "backward": staticmethod(backward), "__doc__": doc}
+    return type(name, (base,), {**body, "__module__": base.__module__})
+
+
+class History:
+    """The function that made a value, and of what; no function for a leaf."""
+
+    def __init__(
+        self,
+        last_fn: Optional[Type[Any]] = None,
+        ctx: Optional[Context] = None,
+        inputs: Sequence[Any] = (),
+    ) -> None:
+        self.last_fn, self.ctx, self.inputs = last_fn, ctx, inputs
+
+
+class Node:
+    """What scalars and tensors have in common: a number of their own, and a place in the graph."""
+
+    history: Optional[History]
+    unique_id: int
+    name: str
+    _count = itertools.count(1)
+
+    def _enter(self, history: Optional[History], name: Optional[str]) -> None:
+        self.unique_id = next(Node._count)
+        self.name = name or f"{self.unique_id}"
+        self.history = history
+
+    def requires_grad_(self, x: bool) -> None:
+        """Makes it a leaf, or a constant."""
+        self.history = History() if x else None
+
+    def _made_by(self) -> Optional[Tuple[Type[Any], Context, Sequence[Any]]]:
+        """The function, what it kept, and its arguments; None of what no function made."""
+        h = self.history
+        return None if h is None or h.last_fn is None or h.ctx is None else (h.last_fn, h.ctx, h.inputs)
+
+    def is_constant(self) -> bool:
+        """Whether no derivative is wanted."""
+        return not self.history
+
+    def is_leaf(self) -> bool:
+        """Whether a derivative is wanted and no function made it."""
+        return not (self.is_constant() or self._made_by())
 
     @property
-    def saved_tensors(self) -> Tuple[Any, ...]:
-        """The same values."""
-        return self.saved_values
+    def parents(self) -> Iterable[Variable]:
+        """What it was computed from."""
+        made = self._made_by()
+        return made[2] if made else []
+
+    def _pulled_back(self, d_output: Any) -> List[Tuple[Any, Any]]:
+        """Each argument of the function that made it, with its derivative."""
+        made = self._made_by()
+        if made is None:
+            raise ValueError(f"no function made this {type(self).__name__.lower()}")
+        function, ctx, inputs = made
+        found = function.derivatives(ctx, d_output)
+        if len(found) != len(inputs):
+            raise ValueError(f"{function.__name__} gave {len(found)} gradients for {len(inputs)} inputs")
+        return list(zip(inputs, found))
+
+    def __hash__(self) -> int:
+        return self.unique_id

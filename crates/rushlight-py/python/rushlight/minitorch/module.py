@@ -2,86 +2,96 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 
 class Parameter:
-    """A value that is learned."""
+    """A value that is learned. ``value`` may be anything; a scalar or tensor is tracked from here on."""
+
+    value: Any
 
     def __init__(self, x: Any, name: Optional[str] = None) -> None:
         self.name = name
         self.update(x)
 
     def update(self, x: Any) -> None:
-        """Takes another value, which is tracked if it can be."""
+        """Takes another value in place of the one before."""
+        track = getattr(x, "requires_grad_", None)
+        if track is not None:
+            track(True)
+            x.name = self.name or getattr(x, "name", None)
         self.value = x
-        if hasattr(x, "requires_grad_"):
-            x.requires_grad_(True)
-            if self.name:
-                x.name = self.name
 
     def __repr__(self) -> str:
-        return repr(self.value)
+        return f"{self.value!r}"
 
 
 class Module:
-    """A tree of modules with parameters. What is assigned to an attribute finds its place by its type."""
+    """A tree of modules with parameters: what is assigned to an attribute becomes a member if it is one of the two.
 
-    _modules: Dict[str, Module]
-    _parameters: Dict[str, Parameter]
+    Members are there before ``__init__`` runs, so one that derives need not call its base's.
+    """
+
+    _members: Dict[str, Union[Parameter, Module]]
     training: bool
 
-    def __init__(self) -> None:
-        self._modules = {}
-        self._parameters = {}
-        self.training = True
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__new__(cls)
+        vars(made).update(_members={}, training=True)
+        return made
+
+    def _children(self) -> Iterator[Tuple[str, Module]]:
+        return ((name, m) for name, m in self._members.items() if isinstance(m, Module))
 
     def modules(self) -> List[Module]:
         """The modules right below this one."""
-        return list(self._modules.values())
+        return [module for _, module in self._children()]
 
-    def train(self) -> None:
-        """Has this module and all below it train."""
-        self._set_training(True)
+    def train(self, mode: bool = True) -> None:
+        """Has this module and all below it train, or evaluate."""
+        waiting = [self]
+        while waiting:
+            module = waiting.pop()
+            module.training = mode
+            waiting += module.modules()
 
     def eval(self) -> None:
         """Has this module and all below it evaluate."""
-        self._set_training(False)
+        self.train(False)
 
-    def _set_training(self, training: bool) -> None:
-        self.training = training
-        for module in self.modules():
-            module._set_training(training)
+    def _walk(self, prefix: str) -> Iterator[Tuple[str, Parameter]]:
+        for name, member in self._members.items():
+            if isinstance(member, Parameter):
+                yield prefix + name, member
+        for name, module in self._children():
+            yield from module._walk(f"{prefix}{name}.")
 
     def named_parameters(self) -> List[Tuple[str, Parameter]]:
         """All parameters by dotted names, the module's own first."""
-        own = list(self._parameters.items())
-        below = [(f"{m}.{p}", v) for m, module in self._modules.items() for p, v in module.named_parameters()]
-        return own + below
+        return list(self._walk(""))
 
     def parameters(self) -> List[Parameter]:
         """All parameters."""
-        return [parameter for _, parameter in self.named_parameters()]
+        return [parameter for _, parameter in self._walk("")]
 
     def add_parameter(self, k: str, v: Any) -> Parameter:
         """A new parameter of the name ``k``, for modules that count them only at run time."""
-        parameter = Parameter(v, k)
-        self._parameters[k] = parameter
-        return parameter
+        new = self._members[k] = Parameter(v, name=k)
+        return new
 
     def __setattr__(self, key: str, val: Any) -> None:
-        if isinstance(val, Parameter):
-            self.__dict__["_parameters"][key] = val
-        elif isinstance(val, Module):
-            self.__dict__["_modules"][key] = val
-        else:
-            super().__setattr__(key, val)
+        member = isinstance(val, (Parameter, Module))
+        home, other = (self._members, vars(self)) if member else (vars(self), self._members)
+        # A name means one thing: what it meant before is gone.
+        other.pop(key, None)
+        home[key] = val
 
     def __getattr__(self, key: str) -> Any:
-        for table in ("_parameters", "_modules"):
-            if key in self.__dict__.get(table, {}):
-                return self.__dict__[table][key]
-        raise AttributeError(f"{type(self).__name__} has no attribute {key!r}")
+        # Asked only for what is no ordinary attribute.
+        try:
+            return vars(self)["_members"][key]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__} has no attribute {key!r}") from None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes: to be defined by those who derive from it."""
@@ -91,6 +101,6 @@ class Module:
         return self.forward(*args, **kwargs)
 
     def __repr__(self) -> str:
-        lines = [f"({name}): {module!r}".replace("\n", "\n  ") for name, module in self._modules.items()]
+        lines = [f"({name}): {module!r}".replace("\n", "\n  ") for name, module in self._children()]
         inside = "\n  ".join(lines)
         return f"{type(self).__name__}(\n  {inside}\n)" if lines else f"{type(self).__name__}()"

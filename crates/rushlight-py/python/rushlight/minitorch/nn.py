@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Callable, Tuple, Type
 
 import rushlight as rl
 
@@ -88,19 +88,17 @@ class LogSoftmax(Function):
         return grad_output - y.exp() * grad_output.sum(dim), 0.0
 
 
-def max(input: Tensor, dim: int) -> Tensor:
-    """The largest along a dim, which stays with size 1."""
-    return Max.apply(input, input._ensure_tensor(dim))
+def _along(function: Type[Function], doc: str) -> Callable[[Tensor, int], Tensor]:
+    def call(input: Tensor, dim: int) -> Tensor:
+        return function.apply(input, input._row([dim]))
+
+    call.__doc__ = doc
+    return call
 
 
-def softmax(input: Tensor, dim: int) -> Tensor:
-    """The soft argmax along a dim."""
-    return Softmax.apply(input, input._ensure_tensor(dim))
-
-
-def logsoftmax(input: Tensor, dim: int) -> Tensor:
-    """Its logarithm."""
-    return LogSoftmax.apply(input, input._ensure_tensor(dim))
+max = _along(Max, "The largest along a dim, which stays with size 1.")
+softmax = _along(Softmax, "The soft argmax along a dim.")
+logsoftmax = _along(LogSoftmax, "Its logarithm.")
 
 
 def dropout(input: Tensor, rate: float, ignore: bool = False) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Sequence
 
 from .module import Parameter
@@ -9,27 +10,26 @@ from .scalar import Scalar
 from .tensor import Tensor
 
 
+@dataclass(eq=False)
 class Optimizer:
     """Changes parameters by their gradients."""
 
-    def __init__(self, parameters: Sequence[Parameter]) -> None:
-        self.parameters = parameters
+    parameters: Sequence[Parameter]
 
 
+@dataclass(eq=False)
 class SGD(Optimizer):
     """``p -= lr * gradient``, for scalars and tensors."""
 
-    def __init__(self, parameters: Sequence[Parameter], lr: float = 1.0) -> None:
-        super().__init__(parameters)
-        self.lr = lr
+    lr: float = 1.0
 
     def zero_grad(self) -> None:
         """Forgets all gradients."""
-        for p in self.parameters:
-            if isinstance(p.value, Scalar):
-                p.value.derivative = None
-            elif isinstance(p.value, Tensor):
-                p.value.zero_grad_()
+        for value in (p.value for p in self.parameters):
+            if isinstance(value, Scalar):
+                value.derivative = None
+            elif isinstance(value, Tensor):
+                value.zero_grad_()
 
     def step(self) -> None:
         """Updates each parameter that has a gradient."""

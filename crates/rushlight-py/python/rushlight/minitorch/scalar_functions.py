@@ -1,26 +1,18 @@
-"""Module 1: functions of scalars and their derivatives."""
+"""Module 1: functions of scalars and their derivatives, as a table."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Tuple
+from typing import TYPE_CHECKING
 
 from . import operators
-from .autodiff import Context
+from .autodiff import Context, Rule, rule
 
 if TYPE_CHECKING:
     from .scalar import Scalar, ScalarLike
 
 
-class ScalarFunction:
-    """A function with ``forward(ctx, *numbers)`` and ``backward(ctx, d_output)``, static methods of those who derive."""
-
-    forward: Any
-    backward: Any
-
-    @classmethod
-    def _backward(cls, ctx: Context, d_out: float) -> Tuple[float, ...]:
-        back = cls.backward(ctx, d_out)
-        return back if isinstance(back, tuple) else (back,)
+class ScalarFunction(Rule):
+    """A function of numbers. To make one, derive from it and define ``forward`` and ``backward``."""
 
     @classmethod
     def apply(cls, *vals: ScalarLike) -> Scalar:
@@ -33,135 +25,15 @@ class ScalarFunction:
         return Scalar(value, ScalarHistory(cls, ctx, scalars))
 
 
-class Add(ScalarFunction):
-    """``a + b``"""
-
-    @staticmethod
-    def forward(ctx: Context, a: float, b: float) -> float:
-        return operators.add(a, b)
-
-    @staticmethod
-    def backward(ctx: Context, d_output: float) -> Tuple[float, float]:
-        return d_output, d_output
-
-
-class Mul(ScalarFunction):
-    """``a * b``"""
-
-    @staticmethod
-    def forward(ctx: Context, a: float, b: float) -> float:
-        ctx.save_for_backward(a, b)
-        return operators.mul(a, b)
-
-    @staticmethod
-    def backward(ctx: Context, d_output: float) -> Tuple[float, float]:
-        a, b = ctx.saved_values
-        return d_output * b, d_output * a
-
-
-class Neg(ScalarFunction):
-    """``-a``"""
-
-    @staticmethod
-    def forward(ctx: Context, a: float) -> float:
-        return operators.neg(a)
-
-    @staticmethod
-    def backward(ctx: Context, d_output: float) -> float:
-        return -d_output
-
-
-class Inv(ScalarFunction):
-    """``1 / a``"""
-
-    @staticmethod
-    def forward(ctx: Context, a: float) -> float:
-        ctx.save_for_backward(a)
-        return operators.inv(a)
-
-    @staticmethod
-    def backward(ctx: Context, d_output: float) -> float:
-        (a,) = ctx.saved_values
-        return operators.inv_back(a, d_output)
-
-
-class Log(ScalarFunction):
-    """``ln a``"""
-
-    @staticmethod
-    def forward(ctx: Context, a: float) -> float:
-        ctx.save_for_backward(a)
-        return operators.log(a)
-
-    @staticmethod
-    def backward(ctx: Context, d_output: float) -> float:
-        (a,) = ctx.saved_values
-        return operators.log_back(a, d_output)
-
-
-class Exp(ScalarFunction):
-    """``e ** a``"""
-
-    @staticmethod
-    def forward(ctx: Context, a: float) -> float:
-        y = operators.exp(a)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Context, d_output: float) -> float:
-        (y,) = ctx.saved_values
-        return float(d_output * y)
-
-
-class Sigmoid(ScalarFunction):
-    """``1 / (1 + e ** -a)``"""
-
-    @staticmethod
-    def forward(ctx: Context, a: float) -> float:
-        y = operators.sigmoid(a)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Context, d_output: float) -> float:
-        (y,) = ctx.saved_values
-        return float(d_output * y * (1.0 - y))
-
-
-class ReLU(ScalarFunction):
-    """``a`` above 0, else 0."""
-
-    @staticmethod
-    def forward(ctx: Context, a: float) -> float:
-        ctx.save_for_backward(a)
-        return operators.relu(a)
-
-    @staticmethod
-    def backward(ctx: Context, d_output: float) -> float:
-        (a,) = ctx.saved_values
-        return operators.relu_back(a, d_output)
-
-
-class LT(ScalarFunction):
-    """1.0 where ``a < b``: flat everywhere."""
-
-    @staticmethod
-    def forward(ctx: Context, a: float, b: float) -> float:
-        return operators.lt(a, b)
-
-    @staticmethod
-    def backward(ctx: Context, d_output: float) -> Tuple[float, float]:
-        return 0.0, 0.0
-
-
-class EQ(ScalarFunction):
-    """1.0 where ``a == b``: flat everywhere."""
-
-    @staticmethod
-    def forward(ctx: Context, a: float, b: float) -> float:
-        return operators.eq(a, b)
-
-    @staticmethod
-    def backward(ctx: Context, d_output: float) -> Tuple[float, float]:
-        return 0.0, 0.0
+o, S = operators, ScalarFunction
+# The name, what it computes, and of the output's derivative d and value y: the derivatives of its arguments.
+Add = rule(S, "Add", "``a + b``", o.add, lambda d, y, a, b: (d, d))
+Mul = rule(S, "Mul", "``a * b``", o.mul, lambda d, y, a, b: (d * b, d * a))
+Neg = rule(S, "Neg", "``-a``", o.neg, lambda d, y, a: (-d,))
+Inv = rule(S, "Inv", "``1 / a``", o.inv, lambda d, y, a: (o.inv_back(a, d),))
+Log = rule(S, "Log", "``ln a``", o.log, lambda d, y, a: (o.log_back(a, d),))
+Exp = rule(S, "Exp", "``e ** a``", o.exp, lambda d, y, a: (d * y,))
+Sigmoid = rule(S, "Sigmoid", "``1 / (1 + e ** -a)``", o.sigmoid, lambda d, y, a: (d * y * (1.0 - y),))
+ReLU = rule(S, "ReLU", "``a`` above 0, else 0", o.relu, lambda d, y, a: (o.relu_back(a, d),))
+LT = rule(S, "LT", "1.0 where ``a < b``: flat everywhere", o.lt, lambda d, y, a, b: (0.0, 0.0))
+EQ = rule(S, "EQ", "1.0 where ``a == b``: flat everywhere", o.eq, lambda d, y, a, b: (0.0, 0.0))

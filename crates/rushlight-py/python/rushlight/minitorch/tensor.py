@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-from typing import Any, Iterable, List, Optional, Sequence, Tuple, Type, Union
+from typing import Any, Callable, List, Optional, Sequence, Tuple, Type, Union
 
 import rushlight as rl
 
-from .autodiff import Context, Variable, backpropagate
+from .autodiff import History, Node, Variable, backpropagate
 from .tensor_data import IndexingError, Storage, TensorData, UserIndex, UserShape, UserStrides, shape_broadcast
 from .tensor_functions import (
     EQ,
@@ -32,24 +31,35 @@ from .tensor_functions import (
 from .tensor_ops import SimpleBackend, TensorBackend
 
 TensorLike = Union[float, int, "Tensor"]
-_numbers = itertools.count(1)
 
 
-class History:
-    """The function that made a tensor, and of what; no function for a leaf."""
+def _of_one(function: Type[Function], doc: str) -> Callable[[Tensor], Tensor]:
+    def method(a: Tensor) -> Tensor:
+        return function.apply(a)
 
-    def __init__(
-        self,
-        last_fn: Optional[Type[Function]] = None,
-        ctx: Optional[Context] = None,
-        inputs: Sequence[Tensor] = (),
-    ) -> None:
-        self.last_fn = last_fn
-        self.ctx = ctx
-        self.inputs = inputs
+    method.__doc__ = doc
+    return method
 
 
-class Tensor:
+def _of_two(rule: Callable[[Tensor, Tensor], Tensor], turned: bool = False) -> Callable[[Tensor, TensorLike], Tensor]:
+    """An operator; a number beside a tensor becomes one of its backend."""
+
+    def method(a: Tensor, b: TensorLike) -> Tensor:
+        other = a._beside(b)
+        return rule(other, a) if turned else rule(a, other)
+
+    return method
+
+
+def _minus(a: Tensor, b: Tensor) -> Tensor:
+    return Add.apply(a, Neg.apply(b))
+
+
+def _over(a: Tensor, b: Tensor) -> Tensor:
+    return Mul.apply(a, Inv.apply(b))
+
+
+class Tensor(Node):
     """A tensor of f64 in a graph. Its ``grad`` is there after ``backward`` of what was computed from it."""
 
     def __init__(
@@ -59,25 +69,19 @@ class Tensor:
         name: Optional[str] = None,
         backend: Optional[TensorBackend] = None,
     ) -> None:
-        self.unique_id = next(_numbers)
+        self._enter(back, name)
         self._tensor = v
-        self.history = back
         self.backend = SimpleBackend if backend is None else backend
         self.grad: Optional[Tensor] = None
-        self.name = name or str(self.unique_id)
 
     @property
     def f(self) -> TensorBackend:
         """The backend, whose functions compute."""
         return self.backend
 
-    def requires_grad_(self, x: bool) -> None:
-        """Makes it a leaf, or a constant."""
-        self.history = History() if x else None
-
     def requires_grad(self) -> bool:
         """Whether a gradient is wanted."""
-        return self.history is not None
+        return not self.is_constant()
 
     def to_numpy(self) -> Any:
         """A NumPy array of the same elements."""
@@ -98,95 +102,59 @@ class Tensor:
         """How many dims it has."""
         return self._tensor.dims
 
-    def _new(self, tensor_data: TensorData) -> Tensor:
-        return Tensor(tensor_data, backend=self.backend)
+    def _with(self, data: TensorData) -> Tensor:
+        """A constant of the same backend."""
+        made = Tensor(data)
+        made._type_(self.backend)
+        return made
 
     def _of(self, values: Any) -> Tensor:
-        return self._new(TensorData.of(values))
+        """The same, around a tensor of the engine."""
+        return self._with(TensorData.of(values))
+
+    def _row(self, numbers: Sequence[float]) -> Tensor:
+        """A constant vector, by which sizes and dims are handed to functions."""
+        return self._of(rl.tensor(list(numbers), dtype=rl.float64))
+
+    def _beside(self, b: TensorLike) -> Tensor:
+        """``b`` itself, or a tensor of one element for a number."""
+        return b if isinstance(b, Tensor) else self._row([b])
 
     def _type_(self, backend: TensorBackend) -> None:
         self.backend = backend
 
-    @staticmethod
+    @classmethod
     def make(
+        cls,
         storage: Union[Storage, List[float]],
         shape: UserShape,
         strides: Optional[UserStrides] = None,
         backend: Optional[TensorBackend] = None,
     ) -> Tensor:
         """From numbers, a shape and strides."""
-        return Tensor(TensorData(storage, shape, strides), backend=backend)
+        made = cls(TensorData(storage, shape, strides))
+        made._type_(backend or made.backend)
+        return made
 
-    def _ensure_tensor(self, b: TensorLike) -> Tensor:
-        if isinstance(b, Tensor):
-            return b
-        return Tensor.make([float(b)], (1,), backend=self.backend)
-
-    def __add__(self, b: TensorLike) -> Tensor:
-        return Add.apply(self, self._ensure_tensor(b))
-
-    def __radd__(self, b: TensorLike) -> Tensor:
-        return self + b
-
-    def __sub__(self, b: TensorLike) -> Tensor:
-        return Add.apply(self, -self._ensure_tensor(b))
-
-    def __rsub__(self, b: TensorLike) -> Tensor:
-        return Add.apply(self._ensure_tensor(b), -self)
-
-    def __mul__(self, b: TensorLike) -> Tensor:
-        return Mul.apply(self, self._ensure_tensor(b))
-
-    def __rmul__(self, b: TensorLike) -> Tensor:
-        return self * b
-
-    def __truediv__(self, b: TensorLike) -> Tensor:
-        return Mul.apply(self, Inv.apply(self._ensure_tensor(b)))
-
-    def __rtruediv__(self, b: TensorLike) -> Tensor:
-        return Mul.apply(self._ensure_tensor(b), Inv.apply(self))
-
-    def __matmul__(self, b: Tensor) -> Tensor:
-        return MatMul.apply(self, b)
-
-    def __neg__(self) -> Tensor:
-        return Neg.apply(self)
-
-    def __lt__(self, b: TensorLike) -> Tensor:
-        return LT.apply(self, self._ensure_tensor(b))
-
-    def __gt__(self, b: TensorLike) -> Tensor:
-        return LT.apply(self._ensure_tensor(b), self)
-
-    def __eq__(self, b: TensorLike) -> Tensor:  # type: ignore[override]
-        return EQ.apply(self, self._ensure_tensor(b))
-
-    def __hash__(self) -> int:
-        return self.unique_id
-
-    def is_close(self, y: Tensor) -> Tensor:
-        """1.0 where the two differ by less than 0.01."""
-        return IsClose.apply(self, y)
-
-    def sigmoid(self) -> Tensor:
-        """The logistic sigmoid of each element."""
-        return Sigmoid.apply(self)
-
-    def relu(self) -> Tensor:
-        """Each element above 0, else 0."""
-        return ReLU.apply(self)
-
-    def log(self) -> Tensor:
-        """The logarithm of each element."""
-        return Log.apply(self)
-
-    def exp(self) -> Tensor:
-        """The exponential of each element."""
-        return Exp.apply(self)
+    __add__, __radd__ = _of_two(Add.apply), _of_two(Add.apply, turned=True)
+    __sub__, __rsub__ = _of_two(_minus), _of_two(_minus, turned=True)
+    __mul__, __rmul__ = _of_two(Mul.apply), _of_two(Mul.apply, turned=True)
+    __truediv__, __rtruediv__ = _of_two(_over), _of_two(_over, turned=True)
+    __matmul__ = _of_two(MatMul.apply)
+    __lt__, __gt__ = _of_two(LT.apply), _of_two(LT.apply, turned=True)
+    __eq__ = _of_two(EQ.apply)  # type: ignore[assignment]
+    __hash__ = Node.__hash__
+    is_close = _of_two(IsClose.apply)
+    __neg__ = _of_one(Neg, "The negative of each element.")
+    sigmoid = _of_one(Sigmoid, "The logistic sigmoid of each element.")
+    relu = _of_one(ReLU, "Each element above 0, else 0.")
+    log = _of_one(Log, "The logarithm of each element.")
+    exp = _of_one(Exp, "The exponential of each element.")
+    contiguous = _of_one(Copy, "A copy whose elements lie in order.")
 
     def _all_or(self, dim: Optional[int], function: Type[Function]) -> Tensor:
         x = self.contiguous().view(self.size) if dim is None else self
-        return function.apply(x, self._ensure_tensor(0 if dim is None else dim))
+        return function.apply(x, self._row([dim or 0]))
 
     def all(self, dim: Optional[int] = None) -> Tensor:
         """The product along a dim, which stays with size 1; without a dim that of all, of shape (1,)."""
@@ -202,15 +170,11 @@ class Tensor:
 
     def permute(self, *order: int) -> Tensor:
         """Its dims in another order."""
-        return Permute.apply(self, Tensor.make([float(i) for i in order], (len(order),), backend=self.backend))
+        return Permute.apply(self, self._row(order))
 
     def view(self, *shape: int) -> Tensor:
         """Another shape over the same elements in order; of contiguous tensors only."""
-        return View.apply(self, Tensor.make([float(s) for s in shape], (len(shape),), backend=self.backend))
-
-    def contiguous(self) -> Tensor:
-        """A copy whose elements lie in order."""
-        return Copy.apply(self)
+        return View.apply(self, self._row(shape))
 
     def item(self) -> float:
         """The only element."""
@@ -249,7 +213,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same values, as a constant."""
-        return self._new(self._tensor)
+        return self._with(self._tensor)
 
     def accumulate_derivative(self, x: Any) -> None:
         """Adds to the gradient of a leaf."""
@@ -257,28 +221,9 @@ class Tensor:
             raise ValueError("only leaves keep a gradient")
         self.grad = x.detach() if self.grad is None else (self.grad + x).detach()
 
-    def is_leaf(self) -> bool:
-        """Whether a gradient is wanted and no function made it."""
-        return self.history is not None and self.history.last_fn is None
-
-    def is_constant(self) -> bool:
-        """Whether no gradient is wanted."""
-        return self.history is None
-
-    @property
-    def parents(self) -> Iterable[Variable]:
-        """What it was computed from."""
-        return [] if self.history is None else self.history.inputs
-
     def chain_rule(self, d_output: Any) -> List[Tuple[Variable, Any]]:
         """What ``d_output`` brings to each input of the function that made it, in the input's shape."""
-        h = self.history
-        if h is None or h.last_fn is None or h.ctx is None:
-            raise ValueError("no function made this tensor")
-        grads = h.last_fn._backward(h.ctx, d_output)
-        if len(grads) != len(h.inputs):
-            raise ValueError(f"{h.last_fn.__name__} gave {len(grads)} gradients for {len(h.inputs)} inputs")
-        return [(x, x.expand(self._ensure_tensor(d))) for x, d in zip(h.inputs, grads)]
+        return [(x, x.expand(x._beside(d))) for x, d in self._pulled_back(d_output)]
 
     def backward(self, grad_output: Optional[Tensor] = None) -> None:
         """Adds to each leaf its gradient. Without ``grad_output`` it must have one element."""

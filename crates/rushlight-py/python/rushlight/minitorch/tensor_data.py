@@ -119,7 +119,9 @@ class TensorData:
 
     def sample(self) -> Tuple[int, ...]:
         """A random index."""
-        return tuple(random.randrange(size) for size in self.shape)
+        place = [0] * self.dims
+        to_index(random.randrange(self.size), self.shape, place)
+        return tuple(place)
 
     def get(self, key: Union[int, UserIndex]) -> float:
         """The element at an index."""

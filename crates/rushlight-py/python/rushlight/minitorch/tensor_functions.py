@@ -1,13 +1,13 @@
-"""Module 2: functions of tensors and their gradients."""
+"""Module 2: functions of tensors and their gradients, as a table; and how tensors are made and checked."""
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, List, Optional, Sequence, Tuple, Type
 
 import rushlight as rl
 
-from .autodiff import Context
+from .autodiff import Context, History, Rule, rule
 from .tensor_data import IndexingError, TensorData, UserIndex, UserShape
 from .tensor_ops import SimpleBackend, TensorBackend
 
@@ -15,21 +15,13 @@ if TYPE_CHECKING:
     from .tensor import Tensor
 
 
-class Function:
-    """A function with ``forward(ctx, *tensors)`` and ``backward(ctx, grad_output)``, static methods of those who derive."""
-
-    forward: Any
-    backward: Any
-
-    @classmethod
-    def _backward(cls, ctx: Context, grad_out: Tensor) -> Tuple[Any, ...]:
-        back = cls.backward(ctx, grad_out)
-        return back if isinstance(back, tuple) else (back,)
+class Function(Rule):
+    """A function of tensors. To make one, derive from it and define ``forward`` and ``backward``."""
 
     @classmethod
     def apply(cls, *vals: Tensor) -> Tensor:
         """Its value, which knows how it came about if a gradient of an argument is wanted."""
-        from .tensor import History, Tensor
+        from .tensor import Tensor
 
         wanted = any(v.requires_grad() for v in vals)
         ctx = Context(not wanted)
@@ -37,240 +29,89 @@ class Function:
         return Tensor(value._tensor, History(cls, ctx, vals) if wanted else None, backend=value.backend)
 
 
-class Neg(Function):
-    """``-a``"""
-
-    @staticmethod
-    def forward(ctx: Context, a: Tensor) -> Tensor:
-        return a.f.neg_map(a)
-
-    @staticmethod
-    def backward(ctx: Context, grad_output: Tensor) -> Tensor:
-        return grad_output.f.neg_map(grad_output)
-
-
-class Inv(Function):
-    """``1 / a``"""
-
-    @staticmethod
-    def forward(ctx: Context, a: Tensor) -> Tensor:
-        ctx.save_for_backward(a)
-        return a.f.inv_map(a)
-
-    @staticmethod
-    def backward(ctx: Context, grad_output: Tensor) -> Tensor:
-        (a,) = ctx.saved_values
-        return grad_output.f.inv_back_zip(a, grad_output)
-
-
-class Add(Function):
-    """``a + b``"""
-
-    @staticmethod
-    def forward(ctx: Context, a: Tensor, b: Tensor) -> Tensor:
-        return a.f.add_zip(a, b)
-
-    @staticmethod
-    def backward(ctx: Context, grad_output: Tensor) -> Tuple[Tensor, Tensor]:
-        return grad_output, grad_output
-
-
-class Mul(Function):
-    """``a * b``"""
-
-    @staticmethod
-    def forward(ctx: Context, a: Tensor, b: Tensor) -> Tensor:
-        ctx.save_for_backward(a, b)
-        return a.f.mul_zip(a, b)
-
-    @staticmethod
-    def backward(ctx: Context, grad_output: Tensor) -> Tuple[Tensor, Tensor]:
-        a, b = ctx.saved_values
-        multiply = grad_output.f.mul_zip
-        return multiply(grad_output, b), multiply(grad_output, a)
-
-
-class Sigmoid(Function):
-    """``1 / (1 + e ** -a)``"""
-
-    @staticmethod
-    def forward(ctx: Context, a: Tensor) -> Tensor:
-        y = a.f.sigmoid_map(a)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Context, grad_output: Tensor) -> Tensor:
-        y: Tensor = ctx.saved_values[0]
-        return grad_output * y * (1.0 - y)
-
-
-class ReLU(Function):
-    """``a`` above 0, else 0."""
-
-    @staticmethod
-    def forward(ctx: Context, a: Tensor) -> Tensor:
-        ctx.save_for_backward(a)
-        return a.f.relu_map(a)
-
-    @staticmethod
-    def backward(ctx: Context, grad_output: Tensor) -> Tensor:
-        (a,) = ctx.saved_values
-        return grad_output.f.relu_back_zip(a, grad_output)
-
-
-class Log(Function):
-    """``ln a``"""
-
-    @staticmethod
-    def forward(ctx: Context, a: Tensor) -> Tensor:
-        ctx.save_for_backward(a)
-        return a.f.log_map(a)
-
-    @staticmethod
-    def backward(ctx: Context, grad_output: Tensor) -> Tensor:
-        (a,) = ctx.saved_values
-        return grad_output.f.log_back_zip(a, grad_output)
-
-
-class Exp(Function):
-    """``e ** a``"""
-
-    @staticmethod
-    def forward(ctx: Context, a: Tensor) -> Tensor:
-        y = a.f.exp_map(a)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Context, grad_output: Tensor) -> Tensor:
-        (y,) = ctx.saved_values
-        return grad_output.f.mul_zip(grad_output, y)
-
-
-class Sum(Function):
-    """The sum along a dim. Its gradient is the same for all, which :meth:`Tensor.expand` spreads."""
-
-    @staticmethod
-    def forward(ctx: Context, a: Tensor, dim: Tensor) -> Tensor:
-        return a.f.add_reduce(a, int(dim.item()))
-
-    @staticmethod
-    def backward(ctx: Context, grad_output: Tensor) -> Tuple[Tensor, float]:
-        return grad_output, 0.0
-
-
-class All(Function):
-    """The product along a dim: 1.0 where all are. It has no gradient."""
-
-    @staticmethod
-    def forward(ctx: Context, a: Tensor, dim: Tensor) -> Tensor:
-        return a.f.mul_reduce(a, int(dim.item()))
-
-    @staticmethod
-    def backward(ctx: Context, grad_output: Tensor) -> Tuple[float, float]:
-        raise NotImplementedError("all() has no gradient")
-
-
-class LT(Function):
-    """1.0 where ``a < b``: flat everywhere."""
-
-    @staticmethod
-    def forward(ctx: Context, a: Tensor, b: Tensor) -> Tensor:
-        return a.f.lt_zip(a, b)
-
-    @staticmethod
-    def backward(ctx: Context, grad_output: Tensor) -> Tuple[float, float]:
-        return 0.0, 0.0
-
-
-class EQ(Function):
-    """1.0 where ``a == b``: flat everywhere."""
-
-    @staticmethod
-    def forward(ctx: Context, a: Tensor, b: Tensor) -> Tensor:
-        return a.f.eq_zip(a, b)
-
-    @staticmethod
-    def backward(ctx: Context, grad_output: Tensor) -> Tuple[float, float]:
-        return 0.0, 0.0
-
-
-class IsClose(Function):
-    """1.0 where the two differ by less than 0.01: flat everywhere."""
-
-    @staticmethod
-    def forward(ctx: Context, a: Tensor, b: Tensor) -> Tensor:
-        return a.f.is_close_zip(a, b)
-
-    @staticmethod
-    def backward(ctx: Context, grad_output: Tensor) -> Tuple[float, float]:
-        return 0.0, 0.0
-
-
-class Permute(Function):
-    """The same elements, their dims in another order."""
-
-    @staticmethod
-    def forward(ctx: Context, a: Tensor, order: Tensor) -> Tensor:
-        dims = [int(order[i]) for i in range(order.size)]
-        ctx.save_for_backward(dims)
-        return a._new(a._tensor.permute(*dims))
-
-    @staticmethod
-    def backward(ctx: Context, grad_output: Tensor) -> Tuple[Tensor, float]:
-        (dims,) = ctx.saved_values
-        back = [dims.index(i) for i in range(len(dims))]
-        return grad_output._new(grad_output._tensor.permute(*back)), 0.0
-
-
-class View(Function):
-    """The same elements in order, in another shape."""
-
-    @staticmethod
-    def forward(ctx: Context, a: Tensor, shape: Tensor) -> Tensor:
-        ctx.save_for_backward(a.shape)
-        sizes = [int(shape[i]) for i in range(shape.size)]
-        if not a._tensor.is_contiguous():
-            raise IndexingError("view needs a contiguous tensor: call contiguous() before")
-        return a._new(TensorData(a._tensor._storage, sizes))
-
-    @staticmethod
-    def backward(ctx: Context, grad_output: Tensor) -> Tuple[Tensor, float]:
-        (shape,) = ctx.saved_values
-        return grad_output._of(grad_output._tensor.view().reshape(shape)), 0.0
-
-
-class Copy(Function):
-    """The same elements, in order."""
-
-    @staticmethod
-    def forward(ctx: Context, a: Tensor) -> Tensor:
-        return a.f.id_map(a)
-
-    @staticmethod
-    def backward(ctx: Context, grad_output: Tensor) -> Tensor:
-        return grad_output
-
-
-class MatMul(Function):
-    """The product of matrices, their other dims broadcast."""
-
-    @staticmethod
-    def forward(ctx: Context, a: Tensor, b: Tensor) -> Tensor:
-        ctx.save_for_backward(a, b)
-        return a.f.matrix_multiply(a, b)
-
-    @staticmethod
-    def backward(ctx: Context, grad_output: Tensor) -> Tuple[Tensor, Tensor]:
-        a, b = ctx.saved_values
-
-        def transposed(x: Tensor) -> Tensor:
-            order = list(range(x.dims))
-            return x._new(x._tensor.permute(*order[:-2], order[-1], order[-2]))
-
-        multiply = grad_output.f.matrix_multiply
-        return multiply(grad_output, transposed(b)), multiply(transposed(a), grad_output)
+def _map(name: str, doc: str, by: str, slope: Callable[[Any, Any, Any], Tensor]) -> Type[Function]:
+    """A function of each element: ``by`` of the backend, and the argument's gradient of (d, y, a)."""
+    return rule(Function, name, doc, lambda a: getattr(a.f, by)(a), lambda d, y, a: (slope(d, y, a),))
+
+
+def _flat(name: str, doc: str, by: str) -> Type[Function]:
+    """A function of pairs that is flat everywhere."""
+    return rule(Function, name, doc, lambda a, b: getattr(a.f, by)(a, b), lambda d, y, a, b: (0.0, 0.0))
+
+
+def _numbers(t: Tensor) -> List[int]:
+    return [int(t[i]) for i in range(t.size)]
+
+
+def _permuted(a: Tensor, dims: Sequence[int]) -> Tensor:
+    return a._with(a._tensor.permute(*dims))
+
+
+def _turned(a: Tensor) -> Tensor:
+    """The last two dims exchanged."""
+    *batch, rows, columns = range(a.dims)
+    return _permuted(a, [*batch, columns, rows])
+
+
+def _viewed(a: Tensor, shape: Tensor) -> Tensor:
+    if not a._tensor.is_contiguous():
+        raise IndexingError("view needs a contiguous tensor: call contiguous() before")
+    return a._with(TensorData(a._tensor._storage, _numbers(shape)))
+
+
+def _has_none(*_: Any) -> Tuple[Any, ...]:
+    raise NotImplementedError("all() has no gradient")
+
+
+# The name, what it is, what it computes; of the output's gradient d and value y, the gradients of its arguments.
+Neg = _map("Neg", "``-a``", "neg_map", lambda d, y, a: -d)
+Inv = _map("Inv", "``1 / a``", "inv_map", lambda d, y, a: d.f.inv_back_zip(a, d))
+Log = _map("Log", "``ln a``", "log_map", lambda d, y, a: d.f.log_back_zip(a, d))
+Exp = _map("Exp", "``e ** a``", "exp_map", lambda d, y, a: d * y)
+Sigmoid = _map("Sigmoid", "``1 / (1 + e ** -a)``", "sigmoid_map", lambda d, y, a: d * y * (1.0 - y))
+ReLU = _map("ReLU", "``a`` above 0, else 0", "relu_map", lambda d, y, a: d.f.relu_back_zip(a, d))
+Copy = _map("Copy", "The same elements, in order", "id_map", lambda d, y, a: d)
+LT = _flat("LT", "1.0 where ``a < b``", "lt_zip")
+EQ = _flat("EQ", "1.0 where ``a == b``", "eq_zip")
+IsClose = _flat("IsClose", "1.0 where the two differ by less than 0.01", "is_close_zip")
+Add = rule(Function, "Add", "``a + b``", lambda a, b: a.f.add_zip(a, b), lambda d, y, a, b: (d, d))
+Mul = rule(Function, "Mul", "``a * b``", lambda a, b: a.f.mul_zip(a, b), lambda d, y, a, b: (d * b, d * a))
+MatMul = rule(
+    Function,
+    "MatMul",
+    "The product of matrices, their other dims broadcast",
+    lambda a, b: a.f.matrix_multiply(a, b),
+    lambda d, y, a, b: (d.f.matrix_multiply(d, _turned(b)), d.f.matrix_multiply(_turned(a), d)),
+)
+# The gradient of a sum is the same for all, which Tensor.expand spreads.
+Sum = rule(
+    Function,
+    "Sum",
+    "The sum along a dim",
+    lambda a, dim: a.f.add_reduce(a, int(dim.item())),
+    lambda d, y, a, dim: (d, 0.0),
+)
+All = rule(
+    Function,
+    "All",
+    "The product along a dim: 1.0 where all are. It has no gradient",
+    lambda a, dim: a.f.mul_reduce(a, int(dim.item())),
+    _has_none,
+)
+Permute = rule(
+    Function,
+    "Permute",
+    "The same elements, their dims in another order",
+    lambda a, order: _permuted(a, _numbers(order)),
+    lambda d, y, a, order: (_permuted(d, [_numbers(order).index(i) for i in range(d.dims)]), 0.0),
+)
+View = rule(
+    Function,
+    "View",
+    "The same elements in order, in another shape",
+    _viewed,
+    lambda d, y, a, shape: (d._of(d._tensor.view().reshape(a.shape)), 0.0),
+)
 
 
 def zeros(shape: UserShape, backend: TensorBackend = SimpleBackend) -> Tensor:

@@ -58,7 +58,7 @@ class TensorOps:
         def run(a: Tensor, out: Optional[Tensor] = None) -> Tensor:
             x = a._tensor.view()
             y = kernel(x) if kernel else rl.tensor([fn(v) for v in x.reshape(-1).tolist()], dtype=rl.float64)
-            result = a._new(TensorData.of(y.reshape(x.shape)))
+            result = a._with(TensorData.of(y.reshape(x.shape)))
             if out is None:
                 return result
             out._tensor.view()[...] = result._tensor.view().expand(out.shape)
@@ -80,9 +80,9 @@ class TensorOps:
             shape = shape_broadcast(a.shape, b.shape)
             x, y = a._tensor.view(), b._tensor.view()
             if kernel:
-                return a._new(TensorData.of(kernel(x, y)))
+                return a._with(TensorData.of(kernel(x, y)))
             pairs = zip(x.expand(shape).reshape(-1).tolist(), y.expand(shape).reshape(-1).tolist())
-            return a._new(TensorData([fn(v, w) for v, w in pairs], shape))
+            return a._with(TensorData([fn(v, w) for v, w in pairs], shape))
 
         return run
 
@@ -98,18 +98,18 @@ class TensorOps:
             if kernel is None:
                 rows = x.movedim(dim, -1).reshape(-1, x.shape[dim]).tolist()
                 shape = [1 if d == dim else size for d, size in enumerate(a.shape)]
-                return a._new(TensorData([fold(row) for row in rows], shape))
+                return a._with(TensorData([fold(row) for row in rows], shape))
             y = kernel(x, dim)
             if start != neutral:
                 y = _ZIPS[fn](y, rl.full_like(y, start))
-            return a._new(TensorData.of(y))
+            return a._with(TensorData.of(y))
 
         return run
 
     @staticmethod
     def matrix_multiply(a: Tensor, b: Tensor) -> Tensor:
         """The product of matrices, their other dims broadcast."""
-        return a._new(TensorData.of(a._tensor.view() @ b._tensor.view()))
+        return a._with(TensorData.of(a._tensor.view() @ b._tensor.view()))
 
 
 class SimpleOps(TensorOps):

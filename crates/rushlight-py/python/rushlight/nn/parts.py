@@ -6,7 +6,8 @@ from typing import Any
 
 from .. import _rushlight as _r
 from .._rushlight import Tensor
-from .modules import Module, ModuleList, Parameter
+from .containers import ModuleList
+from .modules import Module, Parameter
 
 __all__ = [
     "RNN", "GRU", "LSTM", "MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer", "TransformerEncoder",

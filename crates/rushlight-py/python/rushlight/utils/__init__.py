@@ -1,5 +1,5 @@
 """Data."""
 
-from . import data
+from . import data as data
 
 __all__ = ["data"]

@@ -1,0 +1,94 @@
+"""Ctrl-C in the middle of long calls: KeyboardInterrupt soon after the signal, and the library works on."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+import rushlight as rl
+
+CALLS = {}
+
+
+def call(f):
+    CALLS[f.__name__] = f
+    return f
+
+
+def chain(length):
+    """A graph whose walk takes long, of nodes that each take little."""
+    x = rl.rand(300, 300, requires_grad=True)
+    y = x
+    for _ in range(length):
+        y = (y @ x).tanh()
+    return x, y.sum()
+
+
+@call
+def backward(length):
+    x, loss = chain(length)
+    return loss.backward
+
+
+@call
+def grad(length):
+    x, loss = chain(length)
+    return lambda: rl.autograd.grad(loss, x)
+
+
+@call
+def backward_that_creates_a_graph(length):
+    x, loss = chain(length)
+    return lambda: loss.backward(create_graph=True)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_walk_ends_soon_after_the_signal(name):
+    length = 100
+    while True:
+        start = time.monotonic()
+        CALLS[name](length)()
+        took = time.monotonic() - start
+        if took > 2:
+            break
+        length = int(length * min(4, 3 / took)) + 1
+    sent = []
+
+    def send():
+        time.sleep(0.2)
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    walk = CALLS[name](length)
+    thread = threading.Thread(target=send)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        walk()
+    late = time.monotonic() - sent[0]
+    thread.join()
+    assert late < 1.0, f"{late} s after the signal"
+    x = rl.tensor([2.0], requires_grad=True)
+    x.square().sum().backward()
+    assert x.grad.item() == 4
+
+
+def test_a_handler_of_ones_own_runs_inside_a_walk():
+    seen = []
+    old = signal.signal(signal.SIGALRM, lambda *_: seen.append(time.monotonic()))
+    try:
+        length, took = 100, 0.0
+        while took < 1.0:
+            length *= 2
+            x, loss = chain(length)
+            start = time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, 0.15)
+            loss.backward()
+            end = time.monotonic()
+            took = end - start
+        assert x.grad is not None
+        assert seen[-1] < end - 0.2, "the handler ran only after the walk"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
