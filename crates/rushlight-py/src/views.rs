@@ -7,7 +7,7 @@ use rushlight::Tensor;
 
 use crate::args::{Ints, shape_of};
 use crate::error::OrRaise;
-use crate::ops::{Tensored, Variadic};
+use crate::ops::Tensored;
 use crate::tensor::PyTensor;
 
 /// Rows of a name, the arguments, and the view.
@@ -159,9 +159,10 @@ impl PyTensor {
     }
 
     /// Copies one after the other along each dim.
-    fn repeat(&self, py: Python<'_>, repeats: Variadic) -> PyResult<PyTensor> {
-        let x = self.value()?;
-        crate::ops::compute(py, x.numel(), move || x.repeat(repeats.0.as_slice()))
+    #[pyo3(signature = (*repeats))]
+    fn repeat<'py>(&self, py: Python<'py>, repeats: &Bound<'py, PyTuple>) -> PyResult<PyTensor> {
+        let (x, repeats) = (self.value()?, shape_of(repeats)?);
+        crate::ops::compute(py, x.numel(), move || x.repeat(repeats.as_slice()))
     }
 
     /// All dims reversed; of a matrix the transpose.

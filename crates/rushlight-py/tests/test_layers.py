@@ -258,6 +258,38 @@ def test_schedules_over_20_steps(name):
     assert len(set(rates[0])) > 1
 
 
+def test_a_cosine_ends_at_the_same_rate_for_each_group():
+    rates = []
+    for lib in (rl, torch):
+        groups = [{"params": [lib.nn.Parameter(lib.ones(2))], "lr": lr} for lr in (0.4, 0.1)]
+        optimizer = lib.optim.SGD(groups, lr=1.0)
+        schedule = lib.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10, 0.01)
+        rates.append([])
+        for _ in range(10):
+            optimizer.step()
+            schedule.step()
+            rates[-1] += schedule.get_last_lr()
+    assert rates[0] == pytest.approx(rates[1], rel=1e-9) and rates[0][-2:] == pytest.approx([0.01, 0.01])
+
+
+@pytest.mark.parametrize("settings", [
+    {"mode": "max", "patience": 1}, {"threshold": 0.6, "threshold_mode": "abs", "patience": 1}, {"cooldown": 3, "patience": 0},
+    {"mode": "max", "threshold": 0.5, "patience": 0, "eps": 0.03},
+])
+def test_what_counts_as_better(settings):
+    rates = []
+    for lib in (rl, torch):
+        optimizer = lib.optim.SGD([lib.nn.Parameter(lib.ones(2))], lr=0.4)
+        schedule = lib.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, **settings)
+        rates.append([])
+        for metric in [5, 4, 4.5, 6, 6.5, 3, 3, 3, 2.5, 2, 8, 8, 8, 9, 9, 9, 9, 9, 1, 1]:
+            schedule.step(metric)
+            rates[-1].append(optimizer.param_groups[0]["lr"])
+    assert rates[0] == pytest.approx(rates[1]) and len(set(rates[0])) >= 2
+    with pytest.raises(ValueError, match="mode"):
+        rl.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="most")
+
+
 def test_a_schedule_by_the_metric():
     metrics = [5, 4, 4, 4, 4, 3, 3, 3, 3, 3, 3.5, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     rates = []
@@ -269,6 +301,12 @@ def test_a_schedule_by_the_metric():
             schedule.step(metric)
             rates[-1].append(optimizer.param_groups[0]["lr"])
     assert rates[0] == pytest.approx(rates[1]) and len(set(rates[0])) >= 3
+
+
+def test_repeats_are_given_one_by_one_too():
+    x = np.arange(6.0).reshape(2, 3)
+    assert np.array_equal(rl.tensor(x).repeat(2, 1, 3).numpy(), torch.tensor(x).repeat(2, 1, 3).numpy())
+    assert np.array_equal(rl.tensor(x).repeat((2, 2)).numpy(), torch.tensor(x).repeat((2, 2)).numpy())
 
 
 # ---- networks ----

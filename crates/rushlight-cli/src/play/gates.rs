@@ -60,7 +60,7 @@ pub fn answer(ask: Ask) -> Outcome<Answer> {
     let gradients = by(&gate, &[&x, &y, &r])?;
 
     let line = Tensor::linspace(-8.0, 8.0, 121, DType::F64)?.requires_grad()?;
-    let over = x.detach().gate(&y.detach(), &line)?;
+    let over = x.detach().gate(y.detach(), &line)?;
     let slope = by(&over.sum(..)?, &[&line])?.remove(0);
 
     let (values, scores) = (leaf(&ask.values)?, leaf(&ask.scores)?);

@@ -1,13 +1,11 @@
-"""Optimizers and schedules. The update is Rust's, one call for all parameters of a group."""
+"""Optimizers. The update is Rust's, one call for all parameters of a group."""
 
 from __future__ import annotations
 
-import math
-from types import SimpleNamespace
 from typing import Any, Callable, Iterable
 
-from . import _rushlight as _r
-from ._rushlight import Tensor
+from .. import _rushlight as _r
+from .._rushlight import Tensor
 
 
 class Optimizer:
@@ -116,97 +114,3 @@ class Adagrad(Optimizer):
                  initial_accumulator_value: float = 0.0, eps: float = 1e-10) -> None:
         super().__init__(params, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay,
                          initial_accumulator_value=initial_accumulator_value, eps=eps)
-
-
-class LambdaLR:
-    """The first learning rate times ``lr_lambda(epoch)``."""
-
-    def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float]) -> None:
-        self.optimizer, self.lr_lambda, self.last_epoch = optimizer, lr_lambda, -1
-        self.step()
-
-    def step(self) -> None:
-        """The next epoch."""
-        self.last_epoch += 1
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * self.lr_lambda(self.last_epoch)
-
-    def get_last_lr(self) -> list[float]:
-        """The rates now."""
-        return [group["lr"] for group in self.optimizer.param_groups]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where it is."""
-        return {"last_epoch": self.last_epoch}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from there."""
-        self.last_epoch = state_dict["last_epoch"] - 1
-        self.step()
-
-
-class StepLR(LambdaLR):
-    """Times ``gamma`` every ``step_size`` epochs."""
-
-    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        super().__init__(optimizer, lambda epoch: gamma ** (epoch // step_size))
-
-
-class MultiStepLR(LambdaLR):
-    """Times ``gamma`` at each of the milestones."""
-
-    def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1) -> None:
-        marks = list(milestones)
-        super().__init__(optimizer, lambda epoch: gamma ** sum(m <= epoch for m in marks))
-
-
-class ExponentialLR(LambdaLR):
-    """Times ``gamma`` every epoch."""
-
-    def __init__(self, optimizer: Optimizer, gamma: float) -> None:
-        super().__init__(optimizer, lambda epoch: gamma**epoch)
-
-
-class LinearLR(LambdaLR):
-    """From ``start_factor`` to ``end_factor`` within ``total_iters`` epochs."""
-
-    def __init__(self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5) -> None:
-        super().__init__(
-            optimizer, lambda epoch: start_factor + (end_factor - start_factor) * min(epoch, total_iters) / total_iters
-        )
-
-
-class CosineAnnealingLR(LambdaLR):
-    """Half a cosine from the first rate to ``eta_min`` within ``T_max`` epochs."""
-
-    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
-        first = optimizer.param_groups[0]["initial_lr"]
-        low = eta_min / first if first else 0.0
-        super().__init__(optimizer, lambda epoch: low + (1 - low) * (1 + math.cos(math.pi * epoch / T_max)) / 2)
-
-
-class ReduceLROnPlateau:
-    """Times ``factor`` where the metric has not improved for ``patience`` epochs."""
-
-    def __init__(self, optimizer: Optimizer, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4,
-                 min_lr: float = 0.0) -> None:
-        self.optimizer, self.factor, self.patience, self.threshold, self.min_lr = optimizer, factor, patience, threshold, min_lr
-        self.best, self.bad = math.inf, 0
-
-    def step(self, metrics: float) -> None:
-        """The metric of an epoch."""
-        value = float(metrics)
-        if value < self.best * (1 - self.threshold):
-            self.best, self.bad = value, 0
-            return
-        self.bad += 1
-        if self.bad > self.patience:
-            self.bad = 0
-            for group in self.optimizer.param_groups:
-                group["lr"] = max(group["lr"] * self.factor, self.min_lr)
-
-
-lr_scheduler = SimpleNamespace(
-    LambdaLR=LambdaLR, StepLR=StepLR, MultiStepLR=MultiStepLR, ExponentialLR=ExponentialLR, LinearLR=LinearLR,
-    CosineAnnealingLR=CosineAnnealingLR, ReduceLROnPlateau=ReduceLROnPlateau,
-)
