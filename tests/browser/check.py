@@ -92,6 +92,25 @@ try:
         shown = page.locator("[data-row='∂z/∂s'] td").all_text_contents()
         assert shown == [f"{v:.3f}" for v in asked["score_gradients"]], (shown, asked)
 
+        page.get_by_role("tab", name="Attention").click()
+        expect(page.locator("#weighed button")).to_have_count(8)
+        question = {"run": None, "text": "KING", "written": [], "layer": 1, "head": 2, "temperature": 0, "seed": 0}
+        page.locator("#text").fill("KING")
+        page.get_by_label("layer").select_option("1")
+        page.get_by_label("head", exact=True).select_option("2")
+        asked = ask("api/attention", question)
+        likeliest = asked["weighed"][0]
+        name = likeliest["piece"].replace(" ", "·").replace("\n", "¶")
+        expect(page.locator("#weighed button").first).to_have_text(f"{name} {likeliest['probability']:.3f}")
+        column, weight = max(enumerate(asked["last"][1][2]), key=lambda w: w[1])
+        expect(page.locator("[data-head='1 2'] td").last).to_have_text(f"{asked['columns'][column]} {weight:.2f}")
+        page.locator("#weighed button").first.click()
+        expect(page.locator("#written")).to_have_text(re.compile("KING."))
+        page.locator("#write").click()
+        page.wait_for_function("document.querySelector('#written').textContent.length > 30")
+        page.locator("#write").click()
+        expect(page.locator("#write")).to_have_text("Write")
+
         page.get_by_role("tab", name="Images").click()
         expect(page.locator("#state")).to_contain_text("2 epochs measured")
         page.get_by_label("test picture").fill("7")
@@ -126,7 +145,7 @@ try:
         page.locator("#expression").fill("x*y")
         expect(page.locator("#error")).to_be_hidden()
 
-        for name in ["train", "fold", "choose", "gates", "images", "tensors"]:
+        for name in ["train", "fold", "choose", "gates", "attention", "images", "tensors"]:
             for width in [375, 1440]:
                 page.set_viewport_size({"width": width, "height": 900})
                 page.goto(f"{url}#{name}")

@@ -17,7 +17,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SCRIPTS: &[(&str, &str, &str)] = &files!(
     "assets/",
     SCRIPT,
-    ["app.js", "kit.js", "fold.js", "choose.js", "gates.js", "images.js", "tensors.js", "train.js"]
+    ["app.js", "attention.js", "kit.js", "fold.js", "choose.js", "gates.js", "images.js", "tensors.js", "train.js"]
 );
 const STYLES: &[(&str, &str, &str)] = &files!("assets/", "text/css; charset=utf-8", ["style.css"]);
 const PLAIN: &str = "text/plain; charset=utf-8";

@@ -3,6 +3,7 @@
 //! One file an exhibit; what the page shows is computed here and drawn there. [`guard`] says who may ask, and how much.
 
 mod assets;
+mod attention;
 mod choose;
 mod fold;
 mod gates;
@@ -119,6 +120,7 @@ fn router(server: Arc<Server>, port: u16) -> Router {
         .route("/api/graph", computed(graph::answer))
         .merge(train::routes())
         .merge(runs::routes())
+        .merge(attention::routes())
         .with_state(server);
     guard::around(api.merge(assets::routes()), port)
 }

@@ -15,6 +15,7 @@ use rushlight::{Tensor, no_grad};
 use rushlight_models::LeNet;
 use serde::{Deserialize, Serialize};
 
+use super::attention::Language;
 use super::{Refused, Server, compute};
 use crate::Outcome;
 use crate::classifier::Measured;
@@ -33,12 +34,36 @@ pub struct Folder {
 struct Seen {
     set: Option<Arc<Labelled>>,
     confusion: Option<(u64, Vec<Vec<u64>>)>,
+    language: Option<(u64, Arc<Language>)>,
 }
 
 impl Folder {
     pub fn new(path: &Path) -> Folder {
         let name = path.canonicalize().ok().and_then(|p| p.file_name().map(|n| n.to_string_lossy().into_owned()));
         Folder { path: path.to_path_buf(), name: name.unwrap_or_else(|| "run".into()), seen: Mutex::default() }
+    }
+
+    /// Without a word of where the folder lies.
+    fn hidden(&self, e: Box<dyn std::error::Error + Send + Sync>) -> String {
+        e.to_string().replace(&*self.path.to_string_lossy(), &self.name)
+    }
+
+    /// What `f` says of the folder's language model, which is read again when it was written.
+    pub fn language<R>(&self, f: impl Fn(&Language) -> Outcome<R>) -> Outcome<R> {
+        let language = || -> Outcome<Arc<Language>> {
+            let run = Run::open(&self.path)?;
+            let stamp = stamp(&run);
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            match &seen.language {
+                Some((at, language)) if *at == stamp => Ok(language.clone()),
+                _ => {
+                    let language = Arc::new(Language::load(run)?);
+                    seen.language = Some((stamp, language.clone()));
+                    Ok(language)
+                }
+            }
+        };
+        f(&*language().map_err(|e| self.hidden(e))?)
     }
 }
 
@@ -109,11 +134,7 @@ async fn look(State(server): State<Arc<Server>>, body: Result<Json<Ask>, JsonRej
 }
 
 fn answer(folder: &Folder, picture: usize) -> Outcome<Answer> {
-    // A message must not tell where folders lie.
-    let here = |e: Box<dyn std::error::Error + Send + Sync>| {
-        e.to_string().replace(&*folder.path.to_string_lossy(), &folder.name)
-    };
-    let run = Run::open(&folder.path).map_err(here)?;
+    let run = Run::open(&folder.path).map_err(|e| folder.hidden(e))?;
     let mut epochs: Vec<Epoch> = vec![];
     for metric in run.read_metrics().unwrap_or_default() {
         if let Metric::Epoch { train_loss, test_loss, train_accuracy, test_accuracy, .. } = metric {
@@ -123,7 +144,7 @@ fn answer(folder: &Folder, picture: usize) -> Outcome<Answer> {
     epochs.truncate(EPOCHS);
     let (images, without) = match images(folder, &run, picture) {
         Ok(images) => (Some(images), None),
-        Err(e) => (None, Some(here(e))),
+        Err(e) => (None, Some(folder.hidden(e))),
     };
     let finished = run.path("model.safetensors").exists();
     Ok(Answer { task: run.config.task.name(), finished, epochs, images, without })

@@ -171,7 +171,7 @@ fn a_run_is_shown_and_nothing_outside_of_it() {
     let images = &answer["images"];
     assert_eq!((&answer["task"], &answer["finished"], &images["label"]), (&json!("images"), &json!(true), &json!(2)));
     assert_eq!(answer["epochs"].as_array().unwrap().len(), 2);
-    assert_eq!(images["picture"]["pixels"][4 * 8].as_f64().unwrap(), f64::from((200.0f32 + 2.0) / 255.0));
+    assert_eq!(images["picture"]["pixels"][4 * 8].as_f64().unwrap() as f32, (200.0 + 2.0) / 255.0);
     assert_eq!((&images["filters"][0]["width"], &images["pooled"][7]["height"]), (&json!(3), &json!(4)));
     let total: f64 = images["probabilities"].as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).sum();
     assert!((total - 1.0).abs() < 1e-5);
@@ -189,6 +189,67 @@ fn a_run_is_shown_and_nothing_outside_of_it() {
     std::fs::write(dir.join("points/config.json"), "{").unwrap();
     let (status, text) = server.post("/api/run", &json!({"run": 2, "picture": 0}).to_string());
     assert!(status == 422 && !text.contains(&*dir.to_string_lossy()), "{status} {text}");
+}
+
+#[test]
+fn attention_is_shown_of_the_shipped_model_and_of_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::write(dir.join("text.txt"), "abcdefgh ".repeat(60)).unwrap();
+    good(dir, "train gpt --data text.txt --steps 3 --batch 2 --layers 1 --heads 2 --width 8 --block 8 --out gpt");
+    let pair = "in the beginning\ten el principio\n";
+    std::fs::write(dir.join("pairs.tsv"), pair.repeat(20)).unwrap();
+    good(dir, "train translate --data pairs.tsv --valid pairs.tsv --width 8 --epochs 1 --out translate");
+    let server = Server::at(dir, "--run gpt --run translate");
+    let question = |run: Value, text: &str, written: Value, layer: usize| json!({"run": run, "text": text, "written": written, "layer": layer, "head": 1, "temperature": 0.0, "seed": 0});
+    let rows_of_one = |answer: &Value| {
+        let map: Vec<f64> = answer["map"].as_array().unwrap().iter().map(|w| w.as_f64().unwrap()).collect();
+        let columns = answer["columns"].as_array().unwrap().len();
+        assert_eq!(map.len(), columns * answer["rows"].as_array().unwrap().len());
+        assert!(map.chunks(columns).all(|row| (row.iter().sum::<f64>() - 1.0).abs() < 1e-5), "{answer}");
+        map
+    };
+    let answer = server.ask("/api/attention", question(Value::Null, "KING", json!([]), 1));
+    let map = rows_of_one(&answer);
+    assert_eq!(
+        (&answer["layers"], &answer["heads"], &answer["rows"]),
+        (&json!(2), &json!(4), &json!(["K", "I", "N", "G"]))
+    );
+    assert!(map[0] == 1.0 && map[1..4] == [0.0; 3], "the first token sees itself alone");
+    let last: Vec<f64> = answer["last"][1][1].as_array().unwrap().iter().map(|w| w.as_f64().unwrap()).collect();
+    assert_eq!(last, map[12..]);
+    // Without a temperature the likeliest is taken, and taking it changes what is asked next.
+    assert_eq!(answer["next"]["id"], answer["weighed"][0]["id"]);
+    let next = answer["next"]["id"].clone();
+    let answer = server.ask("/api/attention", question(Value::Null, "KING", json!([next]), 0));
+    assert_eq!(answer["rows"].as_array().unwrap().len(), 5);
+
+    let answer = server.ask("/api/attention", question(json!(0), "abc", json!([]), 0));
+    assert_eq!((&answer["task"], answer["columns"].as_array().unwrap().len()), (&json!("gpt"), 3));
+    rows_of_one(&answer);
+    let answer = server.ask("/api/attention", question(json!(1), "the beginning", json!([]), 0));
+    rows_of_one(&answer);
+    assert_eq!((&answer["task"], &answer["rows"]), (&json!("translate"), &json!(["…"])));
+
+    let refused = |ask: Value, status: u16, said: &str| {
+        let (found, text) = server.post("/api/attention", &ask.to_string());
+        assert!(found == status && text.contains(said), "{found} {text}");
+        assert!(!text.contains(&*dir.to_string_lossy()), "{text}");
+    };
+    refused(question(json!(7), "a", json!([]), 0), 404, "no run 7");
+    refused(question(Value::Null, "", json!([]), 0), 422, "empty");
+    refused(question(Value::Null, "é", json!([]), 0), 422, "no character");
+    refused(question(Value::Null, "a", json!([99999]), 0), 422, "99999");
+    refused(question(Value::Null, "a", json!([-1]), 0), 422, "-1");
+    refused(question(Value::Null, "a", json!([]), 9), 422, "there are 2 layers of 4 heads");
+    refused(question(Value::Null, &"a".repeat(3000), json!([]), 0), 422, "at most 2000 bytes");
+    let mut hot = question(Value::Null, "a", json!([]), 0);
+    hot["temperature"] = json!(-1.0);
+    refused(hot, 422, "temperature");
+    std::fs::remove_file(dir.join("gpt/model.safetensors")).unwrap();
+    std::fs::write(dir.join("gpt/checkpoint.safetensors"), "x").unwrap();
+    std::fs::write(dir.join("gpt/checkpoint.previous.safetensors"), "x").unwrap();
+    refused(question(json!(0), "abc", json!([]), 0), 422, "checkpoint");
 }
 
 #[test]

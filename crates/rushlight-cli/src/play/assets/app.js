@@ -4,10 +4,11 @@ import fold from "./fold.js";
 import choose from "./choose.js";
 import images from "./images.js";
 import gates from "./gates.js";
+import attention from "./attention.js";
 import tensors from "./tensors.js";
 import train from "./train.js";
 
-const exhibits = [train, fold, choose, gates, images, tensors];
+const exhibits = [train, fold, choose, gates, attention, images, tensors];
 let leave = null;
 
 function open(name, focus) {
