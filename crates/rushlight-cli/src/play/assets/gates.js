@@ -7,7 +7,7 @@ export default { id: "gates", name: "Gates", open(root) {
   const update = latest(async () => { const answer = await ask("/api/gates", state); if (answer) draw(at, many, answer); });
   const slider = (name, value, most, set) => {
     const output = el("output", {}, show(value, 2));
-    const input = el("input", { type: "range", min: -most, max: most, step: 0.25, value, oninput: (e) => { output.textContent = show(e.target.value, 2); set(Number(e.target.value)); update(); } });
+    const input = el("input", { type: "range", min: -most, max: most, step: 0.25, value, "aria-label": name, oninput: (e) => { output.textContent = show(e.target.value, 2); set(Number(e.target.value)); update(); } });
     return el("label", { class: "row" }, name, input, output);
   };
   const group = (title, ...sliders) => el("div", { class: "card" }, el("h3", {}, title), ...sliders);
