@@ -10,8 +10,11 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import axe_playwright_python
 from playwright.sync_api import expect, sync_playwright
 
+EXHIBITS = ["train", "fold", "choose", "gates", "attention", "images", "tensors"]
+AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
 program, folder = sys.argv[1], Path(sys.argv[2])
 folder.mkdir(parents=True, exist_ok=True)
 run = folder / "run"
@@ -145,7 +148,7 @@ try:
         page.locator("#expression").fill("x*y")
         expect(page.locator("#error")).to_be_hidden()
 
-        for name in ["train", "fold", "choose", "gates", "attention", "images", "tensors"]:
+        for name in EXHIBITS:
             for width in [375, 1440]:
                 page.set_viewport_size({"width": width, "height": 900})
                 page.goto(f"{url}#{name}")
@@ -153,6 +156,17 @@ try:
                 page.screenshot(path=folder / f"play-{name}-{width}.png", full_page=True)
                 wide = page.evaluate("document.documentElement.scrollWidth")
                 assert wide <= width, f"{name} is {wide} wide at {width}"
+        # What axe-core finds wrong for those who see little, or use no mouse; in light and dark.
+        for scheme in ["light", "dark"]:
+            page.emulate_media(color_scheme=scheme)
+            for name in EXHIBITS:
+                page.goto(f"{url}#{name}")
+                page.reload()
+                page.wait_for_timeout(400)
+                page.evaluate(AXE)
+                found = page.evaluate("axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa'] })")["violations"]
+                faults = [(v["id"], [n["html"][:90] for n in v["nodes"][:3]]) for v in found]
+                assert not faults, f"{name}, {scheme}: {faults}"
         assert not problems and not other_problems, (problems, other_problems)
         print(f"first paint {paint:.0f} ms, {frames:.0f} frames a second, all that was loaded {total / 1000:.0f} kB")
         assert paint < 300 and frames >= 10 and total < 300_000

@@ -33,9 +33,28 @@ struct Shown {
     label: String,
     /// The nodes it is computed from.
     inputs: Vec<usize>,
-    value: f64,
+    value: Number,
     /// Of the result by this; none of a constant.
-    gradient: Option<f64>,
+    gradient: Option<Number>,
+}
+
+/// JSON has no infinities and no NaN: they are sent by the names that JavaScript has for them.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Number {
+    Finite(f64),
+    Named(&'static str),
+}
+
+impl From<f64> for Number {
+    fn from(v: f64) -> Number {
+        match v {
+            v if v.is_finite() => Number::Finite(v),
+            f64::INFINITY => Number::Named("Infinity"),
+            f64::NEG_INFINITY => Number::Named("-Infinity"),
+            _ => Number::Named("NaN"),
+        }
+    }
 }
 
 const LENGTH: usize = 200;
@@ -82,8 +101,8 @@ pub fn answer(ask: Ask) -> Outcome<Answer> {
     let mut found = found.into_iter();
     let shown = nodes.into_iter().map(|n| {
         let gradient = if n.value.is_tracked() { found.next().flatten() } else { None };
-        let gradient = gradient.map(|g| g.item()).transpose()?;
-        Ok(Shown { label: n.label, inputs: n.inputs, value: n.value.item()?, gradient })
+        let gradient = gradient.map(|g| g.item::<f64>()).transpose()?.map(Number::from);
+        Ok(Shown { label: n.label, inputs: n.inputs, value: n.value.item::<f64>()?.into(), gradient })
     });
     Ok(Answer { nodes: shown.collect::<Outcome<_>>()? })
 }
@@ -206,7 +225,13 @@ impl<'a> Parser<'a> {
             }
             Some(c) if c.is_ascii_digit() || c == '.' => {
                 let start = self.at;
-                let text = self.word(|c| c.is_ascii_digit() || c == '.');
+                self.word(|c| c.is_ascii_digit() || c == '.');
+                if self.text[self.at..].starts_with(['e', 'E']) {
+                    self.at += 1;
+                    self.at += usize::from(self.text[self.at..].starts_with(['+', '-']));
+                    self.word(|c| c.is_ascii_digit());
+                }
+                let text = &self.text[start..self.at];
                 let Ok(value) = text.parse::<f64>() else {
                     self.at = start;
                     return Err(self.error(format!("{text:?} is no number")));

@@ -39,8 +39,10 @@ struct Seen {
 
 impl Folder {
     pub fn new(path: &Path) -> Folder {
-        let name = path.canonicalize().ok().and_then(|p| p.file_name().map(|n| n.to_string_lossy().into_owned()));
-        Folder { path: path.to_path_buf(), name: name.unwrap_or_else(|| "run".into()), seen: Mutex::default() }
+        // Whole, so that messages can be freed of it.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        let name = path.file_name().map_or_else(|| "run".into(), |n| n.to_string_lossy().into_owned());
+        Folder { path, name, seen: Mutex::default() }
     }
 
     /// Without a word of where the folder lies.
@@ -79,7 +81,9 @@ pub struct Ask {
 struct Answer {
     task: &'static str,
     finished: bool,
+    /// The last ones, of which the first has this number.
     epochs: Vec<Epoch>,
+    first_epoch: usize,
     images: Option<Images>,
     /// Why there are none.
     without: Option<String>,
@@ -141,13 +145,14 @@ fn answer(folder: &Folder, picture: usize) -> Outcome<Answer> {
             epochs.push(Epoch { train_loss, test_loss, train_accuracy, test_accuracy });
         }
     }
-    epochs.truncate(EPOCHS);
+    let left_out = epochs.len().saturating_sub(EPOCHS);
+    epochs.drain(..left_out);
     let (images, without) = match images(folder, &run, picture) {
         Ok(images) => (Some(images), None),
         Err(e) => (None, Some(folder.hidden(e))),
     };
     let finished = run.path("model.safetensors").exists();
-    Ok(Answer { task: run.config.task.name(), finished, epochs, images, without })
+    Ok(Answer { task: run.config.task.name(), finished, epochs, first_epoch: left_out + 1, images, without })
 }
 
 fn images(folder: &Folder, run: &Run, picture: usize) -> Outcome<Images> {
@@ -160,7 +165,7 @@ fn images(folder: &Folder, run: &Run, picture: usize) -> Outcome<Images> {
         None => {
             // What a run names is a stranger's word: nothing is read but the bundled pictures, or what lies in the folder.
             let real = data.canonicalize().unwrap_or_default();
-            let ours = folder.path.canonicalize().is_ok_and(|f| real.starts_with(f));
+            let ours = real.starts_with(&folder.path) && holds_no_links(&real);
             if !ours && data::bundled("fashion-mnist").ok().as_deref() != Some(&real) {
                 return Err("its pictures lie outside of the folder, and only bundled ones are read from there".into());
             }
@@ -202,6 +207,14 @@ fn images(folder: &Folder, run: &Run, picture: usize) -> Outcome<Images> {
         confusion,
         measured,
     })
+}
+
+/// Whether no file of a folder leads elsewhere.
+fn holds_no_links(folder: &Path) -> bool {
+    let link = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.and_then(|e| e.file_type()).map_or(true, |kind| kind.is_symlink())
+    };
+    std::fs::read_dir(folder).is_ok_and(|mut files| !files.any(link))
 }
 
 /// When the network was written last, in milliseconds.

@@ -132,6 +132,11 @@ fn gates_views_and_graphs_say_what_the_library_computes() {
     near(&of("x")["gradient"], 3.0 + 4.0 - 0.25);
     near(&of("y")["gradient"], 2.0);
     assert_eq!(of("4")["gradient"], Value::Null);
+    let answer = server.ask("/api/graph", graph("log(x - 2) + 1.5e-3 + 2E1"));
+    let nodes = answer["nodes"].as_array().unwrap();
+    assert_eq!(nodes.last().unwrap()["value"], json!("-Infinity"));
+    assert_eq!(nodes.iter().find(|n| n["label"] == "x").unwrap()["gradient"], json!("Infinity"));
+    assert!(nodes.iter().any(|n| n["value"] == json!(0.0015)) && nodes.iter().any(|n| n["value"] == json!(20.0)));
     for (text, said) in [
         ("x +", "at character 4: the expression ends too early"),
         ("x + w", "at character 5: w has no value"),
@@ -183,6 +188,15 @@ fn a_run_is_shown_and_nothing_outside_of_it() {
     let answer = look(1, 0);
     assert!(answer["images"].is_null() && answer["without"].as_str().unwrap().contains("outside"), "{answer}");
     assert!(look(2, 0)["without"].as_str().unwrap().contains("train points"));
+    // Nor does one whose pictures lead elsewhere by a link.
+    #[cfg(unix)]
+    {
+        std::fs::remove_file(dir.join("in/data/classes.txt")).unwrap();
+        std::os::unix::fs::symlink(dir.join("out/data/classes.txt"), dir.join("in/data/classes.txt")).unwrap();
+        let server = Server::at(dir, "--run in");
+        let answer = server.ask("/api/run", json!({"run": 0, "picture": 0}));
+        assert!(answer["without"].as_str().unwrap().contains("outside"), "{answer}");
+    }
     let (status, text) = server.post("/api/run", &json!({"run": 3, "picture": 0}).to_string());
     assert!(status == 404 && text.contains("no run 3"), "{status} {text}");
     assert_eq!(server.post("/api/run", &json!({"run": "../in", "picture": 0}).to_string()).0, 422);

@@ -57,7 +57,7 @@ function draw(root, a, take) {
   const [rows, columns] = [a.rows.length, a.columns.length];
   const scale = devicePixelRatio || 1;
   const [width, height] = [left + columns * cell, top + rows * cell];
-  const canvas = el("canvas", { id: "map", width: width * scale, height: height * scale, role: "img", style: `width:${width}px;height:${height}px;max-width:none`,
+  const canvas = el("canvas", { id: "map", tabindex: 0, width: width * scale, height: height * scale, role: "img", style: `width:${width}px;height:${height}px;max-width:none`,
     "aria-label": `What each of ${rows} tokens looks at among ${columns}; darker is more` });
   const pen = canvas.getContext("2d");
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();

@@ -26,7 +26,7 @@ function draw(root, answer, update) {
     return cell;
   })));
   const flow = el("div", { class: "cells", id: "gradient", style: `grid-template-columns:repeat(${w},auto)` }, gradient.map((g) =>
-    el("span", { style: `background:color-mix(in srgb, var(--orange) ${Math.round((60 * Math.abs(g)) / most)}%, var(--card))` }, show(g, 2))));
+    el("span", { style: `background:color-mix(in srgb, var(--orange) ${Math.round((30 * Math.abs(g)) / most)}%, var(--card))` }, show(g, 2))));
   const seen = (k) => { cells.forEach((c, i) => c.classList.toggle("seen", answer.windows[k]?.includes(i)));
     place.textContent = `window ${k}: places ${answer.windows[k].map((p) => (p < 0 ? "pad" : p)).join(", ")} of the grid, counted row by row`; };
   const place = el("p", { class: "note", id: "place", "aria-live": "polite" });

@@ -33,6 +33,6 @@ function draw(at, many, a) {
       { low: Math.min(...a.curve.gate, ...a.curve.slope), label: "The gate and its gradient by r, from -8 to 8", mark: state.r }))));
   const row = (name, values, digits = 3) => el("tr", { "data-row": name }, el("th", { scope: "row" }, name), values.map((v) => el("td", {}, show(v, digits))));
   many.replaceChildren(el("div", { class: "card", style: "margin:16px 0" }, el("div", { class: "numbers" }, figure("mixed", a.mixed, "z")),
-    el("div", { class: "scroll" }, el("table", {}, el("tr", {}, el("th", {}, "way"), a.weights.map((_, i) => el("th", { scope: "col" }, String(i)))),
+    el("div", { class: "scroll", tabindex: 0 }, el("table", {}, el("tr", {}, el("th", {}, "way"), a.weights.map((_, i) => el("th", { scope: "col" }, String(i)))),
       row("softmax(s)", a.weights), row("∂z/∂v", a.value_gradients), row("∂z/∂s", a.score_gradients)))));
 }

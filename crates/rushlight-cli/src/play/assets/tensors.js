@@ -14,11 +14,12 @@ export default { id: "tensors", name: "Tensors", open(root) {
     const numbers = list(e.target.value);
     if (!numbers.length || numbers.some((n) => !Number.isInteger(n))) return;
     step[name] = Array.isArray(step[name]) ? numbers : numbers[0]; update(); } }));
-  const edit = () => { steps.replaceChildren(...state.steps.map((step, i) => el("div", { class: "controls", "data-step": i },
-    choice(`step ${i + 1}`, Object.keys(kinds), step.op, (e) => { state.steps[i] = { op: e.target.value, ...structuredClone(kinds[e.target.value]) }; edit(); }),
+  // The controls are made anew; the focus goes on to what it is about.
+  const edit = (focus) => { steps.replaceChildren(...state.steps.map((step, i) => el("div", { class: "controls", "data-step": i },
+    choice(`step ${i + 1}`, Object.keys(kinds), step.op, (e) => { state.steps[i] = { op: e.target.value, ...structuredClone(kinds[e.target.value]) }; edit(`[data-step='${i}'] select`); }),
     Object.keys(step).filter((n) => n !== "op").map((n) => field(step, n)),
-    el("button", { onclick: () => { state.steps.splice(i, 1); edit(); }, "aria-label": `Remove step ${i + 1}` }, "Remove"))),
-    el("button", { id: "add", disabled: state.steps.length >= 6, onclick: () => { state.steps.push({ op: "flip", dim: 0 }); edit(); } }, "Add a step")); update(); };
+    el("button", { onclick: () => { state.steps.splice(i, 1); edit("#add"); }, "aria-label": `Remove step ${i + 1}` }, "Remove"))),
+    el("button", { id: "add", disabled: state.steps.length >= 6, onclick: () => { state.steps.push({ op: "flip", dim: 0 }); edit(`[data-step='${state.steps.length - 1}'] select`); } }, "Add a step")); if (focus) steps.querySelector(focus)?.focus(); update(); };
   const variables = el("div", { class: "controls" }, Object.keys(graph.variables).map((n) => el("label", {}, n, el("input", { type: "number", step: 0.5, value: graph.variables[n], oninput: (e) => { graph.variables[n] = Number(e.target.value); follow(); } }))));
   root.append(...head("Tensors: a shape, strides, and a strip of numbers", "The numbers of a tensor lie in one strip, its storage. Shape and strides say where an element is found: change them, and the same strip is another tensor. Point at an element, or reach it by Tab, to see where it lies. A step that no strides can express copies.",
     "place(i, j, …) = start + i·stride₀ + j·stride₁ + …", "01_fold_pooling", ["tensor/view.rs", "shape.rs"]),
@@ -34,11 +35,12 @@ export default { id: "tensors", name: "Tensors", open(root) {
 
 function draw(root, answer) {
   root.replaceChildren(...answer.stages.map((s, n) => {
-    const strip = s.storage.map((v) => el("span", {}, show(v, 0)));
+    const strip = s.storage.map((v, i) => el("span", { onmouseenter: () => stored(i) }, show(v, 0)));
+    const stored = (at) => { strip.forEach((c, i) => c.classList.toggle("seen", i === at));
+      cells.forEach((c, i) => c.classList.toggle("seen", s.places[i] === at));
+      place.textContent = `place ${at} is seen by ${s.places.filter((p) => p === at).length} elements`; };
     const last = s.shape.length ? s.shape[s.shape.length - 1] : 1;
-    const point = (k) => { strip.forEach((c, i) => c.classList.toggle("seen", i === s.places[k]));
-      cells.forEach((c, i) => c.classList.toggle("seen", s.places[i] === s.places[k]));
-      place.textContent = `element ${where(s.shape, k)} lies at place ${s.places[k]}`; };
+    const point = (k) => { stored(s.places[k]); place.textContent = `element ${where(s.shape, k)} lies at place ${s.places[k]}`; };
     const cells = s.values.map((v, k) => el("button", { onmouseenter: () => point(k), onfocus: () => point(k), "aria-label": `element ${where(s.shape, k)}: ${v}` }, show(v, 0)));
     const rows = s.shape.length > 1 ? s.shape[s.shape.length - 2] : 1;
     const planes = [];
@@ -48,7 +50,7 @@ function draw(root, answer) {
       el("h3", {}, n ? `after ${state.steps[n - 1].op}` : "arange, reshaped"),
       el("p", {}, `shape [${s.shape.join(", ")}], strides [${s.strides.join(", ")}], ${s.contiguous ? "contiguous" : "not contiguous"}; ${n ? (s.view ? "a view: nothing was copied" : "a copy, with storage of its own") : "as it was made"}`),
       el("div", { class: "scroll" }, planes), el("p", { class: "note" }, "storage"),
-      el("div", { class: "scroll" }, el("div", { class: "cells small", style: `grid-template-columns:repeat(${strip.length},auto);max-width:none`, "data-strip": n }, strip)), place);
+      el("div", { class: "scroll", tabindex: 0 }, el("div", { class: "cells small", style: `grid-template-columns:repeat(${strip.length},auto);max-width:none`, "data-strip": n }, strip)), place);
   }), ...(answer.error ? [el("p", { class: "warn", id: "refused" }, answer.error)] : []));
 }
 
@@ -82,6 +84,6 @@ function network(root, nodes) {
   });
   const table = el("table", {}, el("tr", {}, ["node", "from", "value", "∂z/∂node"].map((t) => el("th", { scope: "col" }, t))),
     nodes.map((n, i) => el("tr", { "data-node": i }, el("th", { scope: "row" }, `${i}: ${n.label}`), el("td", {}, n.inputs.join(", ")), el("td", {}, show(n.value)), el("td", {}, show(n.gradient)))));
-  root.replaceChildren(el("div", { class: "card", style: "margin:16px 0" }, el("div", { class: "scroll" }, svg), el("p", { class: "note" }, "forward in blue, gradients backward in orange"),
+  root.replaceChildren(el("div", { class: "card", style: "margin:16px 0" }, el("div", { class: "scroll", tabindex: 0 }, svg), el("p", { class: "note" }, "forward in blue, gradients backward in orange"),
     el("details", {}, el("summary", {}, "The same as a table"), el("div", { class: "scroll" }, table))));
 }
