@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from urllib.parse import unquote
 
 import axe_playwright_python
 from playwright.sync_api import expect, sync_playwright
@@ -156,6 +157,13 @@ try:
                 page.screenshot(path=folder / f"play-{name}-{width}.png", full_page=True)
                 wide = page.evaluate("document.documentElement.scrollWidth")
                 assert wide <= width, f"{name} is {wide} wide at {width}"
+        for name in EXHIBITS:  # each link to a source leads to a file that has the lines
+            page.goto(f"{url}#{name}")
+            links = page.locator("a[href^='/source/']").evaluate_all("links => links.map((a) => a.getAttribute('href'))")
+            assert links, name
+            for link in links:
+                path, _, text = link.partition("#:~:text=")
+                assert unquote(text) in urllib.request.urlopen(url + path[1:]).read().decode(), link
         # What axe-core finds wrong for those who see little, or use no mouse; in light and dark.
         for scheme in ["light", "dark"]:
             page.emulate_media(color_scheme=scheme)

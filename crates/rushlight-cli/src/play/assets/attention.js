@@ -37,7 +37,7 @@ export default { id: "attention", name: "Attention", open(root) {
   };
   const again = () => { writing = false; label(); state.written = []; pieces = []; say(); update(); };
   root.append(...head("Attention: who is listened to", "To foretell the next token, each head of each layer weighs all tokens it sees by a softmax and takes the mean of what they say. The map has a row for each token that looks and a column for each it looks at. What is weighed in the end is the next token: choose another than the model did, and see where it goes.",
-    "attention(q, k, v) = softmax(q·kᵀ/√d)·v", "08_attention", ["ops/attention.rs", "ops/softmax.rs"]),
+    "attention(q, k, v) = softmax(q·kᵀ/√d)·v", "08_attention", ["ops/attention.rs#pub fn scaled_dot_product_attention", "ops/softmax.rs#pub fn softmax"]),
     el("div", { class: "card" }, runs, el("label", { style: "width:100%" }, "text", el("textarea", { id: "text", rows: 2, maxlength: 2000, oninput: (e) => { state.text = e.target.value; again(); } }, state.text)),
       el("div", { class: "controls", style: "margin-top:10px" }, start, el("button", { id: "forget", onclick: () => { state.seed += 1; again(); } }, "Begin anew"),
         el("label", {}, "temperature", el("input", { type: "range", min: 0, max: 2, step: 0.1, value: state.temperature, oninput: (e) => { state.temperature = Number(e.target.value); } }))), output), which, at);

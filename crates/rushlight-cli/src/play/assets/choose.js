@@ -11,7 +11,7 @@ export default { id: "choose", name: "Max, argmax, softmax", open(root) {
     return el("label", { class: "row" }, name, input, output);
   };
   root.append(...head("Max, argmax, softmax", "The maximum says how much, the argmax who, and softmax is the argmax that can be learned from: at a low temperature it is nearly a step, at a high one it shares evenly. With two inputs, x and 0, each is a function of one number that you know.",
-    "max(x, 0) = relu(x)   argmax(x, 0) = step(x)   softmax(x, 0) = sigmoid(x)\nsoftmax(x)ᵢ = exp(xᵢ/T) / Σ exp(xⱼ/T)", "03_max_argmax_softmax", ["ops/extremum.rs", "ops/softmax.rs"]),
+    "max(x, 0) = relu(x)   argmax(x, 0) = step(x)   softmax(x, 0) = sigmoid(x)\nsoftmax(x)ᵢ = exp(xᵢ/T) / Σ exp(xⱼ/T)", "03_max_argmax_softmax", ["ops/extremum.rs#pub fn argmax_one_hot", "ops/softmax.rs#pub fn softmax"]),
     el("div", { class: "card" }, state.values.map((v, i) => slider(`input ${i}`, v, -4, 4, 0.25, (n) => { state.values[i] = n; })),
       slider("T", state.temperature, 0.05, 5, 0.05, (n) => { state.temperature = n; })), at);
   update();

@@ -8,7 +8,7 @@ export default { id: "fold", name: "Fold", open(root) {
   const update = latest(async () => { const answer = await ask("/api/fold", state); if (answer) draw(at, answer, update); });
   const field = (name) => number(name, state[name], name === "padding" ? 0 : 1, 5, (e) => { state[name] = Math.trunc(Number(e.target.value)); state.output = 0; update(); });
   root.append(...head("Fold: pooling is windows and a reduction", "The fold shows the grid as windows without moving a number. Point at an output, or reach it by Tab, to see its window; choose it to see where its gradient goes. The grid's numbers can be changed.",
-    "windows[i, j, u, v] = x[i·stride + u·dilation, j·stride + v·dilation]\nmax: max(w)   average: mean(w)   softmax: Σ softmax(w)·w", "01_fold_pooling", ["tensor/view.rs", "ops/pool/mod.rs"]),
+    "windows[i, j, u, v] = x[i·stride + u·dilation, j·stride + v·dilation]\nmax: max(w)   average: mean(w)   softmax: Σ softmax(w)·w", "01_fold_pooling", ["tensor/view.rs#pub fn windows", "ops/pool/mod.rs"]),
     el("div", { class: "controls" }, ["kernel", "stride", "padding", "dilation"].map(field),
       choice("gradient of", ["max", "average", "softmax"], pool, (e) => { pool = e.target.value; update(); })), at);
   update();

@@ -1,4 +1,4 @@
-import { ask, el, head, latest, plot, show } from "./kit.js";
+import { ask, el, head, latest, plot, show, source } from "./kit.js";
 
 const state = { x: 3, y: -1, r: 1, values: [2, -1, 0.5, 3], scores: [0, 1, -1, 0.5] };
 
@@ -12,12 +12,12 @@ export default { id: "gates", name: "Gates", open(root) {
   };
   const group = (title, ...sliders) => el("div", { class: "card" }, el("h3", {}, title), ...sliders);
   root.append(...head("Gates", "A gate chooses between x and y by a score r. A step in place of σ would choose as well, but its gradient by r is 0 everywhere: nothing would learn what to choose. The soft gate lets a little of both through, and all three have a gradient. Who is used learns; r learns who is useful.",
-    "z = x·σ(r) + y·(1 − σ(r))\n∂z/∂x = σ(r)   ∂z/∂y = 1 − σ(r)   ∂z/∂r = (x − y)·σ(r)·(1 − σ(r))", "05_gates", ["ops/gate.rs", "nn/gate.rs"]),
+    "z = x·σ(r) + y·(1 − σ(r))\n∂z/∂x = σ(r)   ∂z/∂y = 1 − σ(r)   ∂z/∂r = (x − y)·σ(r)·(1 − σ(r))", "05_gates", ["ops/gate.rs#pub fn gate", "nn/gate.rs#pub struct Gate"]),
     group("Two ways", slider("x", state.x, 4, (v) => { state.x = v; }), slider("y", state.y, 4, (v) => { state.y = v; }), slider("r", state.r, 8, (v) => { state.r = v; })), at,
     el("h3", {}, "Many ways: softmax gating"),
     el("p", {}, "With n to choose from, the softmax of n scores takes the place of σ. This is what a mixture of experts and attention do: the scores say who is listened to."),
     el("div", { class: "formula" }, "z = Σ softmax(s)ᵢ·vᵢ\n∂z/∂vᵢ = softmax(s)ᵢ   ∂z/∂sᵢ = softmax(s)ᵢ·(vᵢ − z)"),
-    el("p", { class: "links" }, "Read on: ", el("a", { href: "/guide/07_softmax_gating.md" }, "the guide's chapter"), ". Computed by: ", el("a", { href: "/source/ops/softmax.rs" }, "ops/softmax.rs")),
+    el("p", { class: "links" }, "Read on: ", el("a", { href: "/guide/07_softmax_gating.md" }, "the guide's chapter"), ". Computed by: ", source("ops/softmax.rs#pub fn softmax")),
     el("div", { class: "grid" }, group("Values", state.values.map((v, i) => slider(`value ${i}`, v, 4, (n) => { state.values[i] = n; }))),
       group("Scores", state.scores.map((v, i) => slider(`score ${i}`, v, 4, (n) => { state.scores[i] = n; })))), many);
   update();

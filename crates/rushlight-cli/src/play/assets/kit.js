@@ -52,10 +52,16 @@ export const number = (name, value, min, max, change, step = 1) => {
 export const choice = (name, options, value, change) =>
   el("label", {}, name, el("select", { onchange: change }, options.map((o) => (Array.isArray(o) ? o : [o, o])).map(([v, text]) => el("option", { value: v, selected: v === value }, text))));
 
+// A link to a source, or "file#text" to the lines that begin with the text.
+export function source(at) {
+  const [file, text] = at.split("#");
+  return el("a", { href: `/source/${file}${text ? `#:~:text=${encodeURIComponent(text)}` : ""}` }, file);
+}
+
 export function head(title, words, formula, chapter, sources) {
   return [el("h2", {}, title), el("p", {}, words), el("div", { class: "formula" }, formula),
     el("p", { class: "links" }, "Read on: ", el("a", { href: `/guide/${chapter}.md` }, "the guide's chapter"), ". Computed by: ",
-      sources.flatMap((s, i) => [i ? ", " : "", el("a", { href: `/source/${s}` }, s)]))];
+      sources.flatMap((s, i) => [i ? ", " : "", source(s)]))];
 }
 
 // Lines over one x. series: [{name, y, color, dash}]

@@ -1,4 +1,4 @@
-import { ask, choice, el, head, latest, show } from "./kit.js";
+import { ask, choice, el, head, latest, show, source } from "./kit.js";
 
 const state = { shape: [3, 4], steps: [{ op: "transpose", a: 0, b: 1 }, { op: "narrow", dim: 0, start: 1, length: 2 }] };
 const graph = { expression: "log(x*y + exp(x)) * max(y, z)", variables: { x: 1, y: 2, z: 0.5 } };
@@ -22,12 +22,12 @@ export default { id: "tensors", name: "Tensors", open(root) {
     el("button", { id: "add", disabled: state.steps.length >= 6, onclick: () => { state.steps.push({ op: "flip", dim: 0 }); edit(`[data-step='${state.steps.length - 1}'] select`); } }, "Add a step")); if (focus) steps.querySelector(focus)?.focus(); update(); };
   const variables = el("div", { class: "controls" }, Object.keys(graph.variables).map((n) => el("label", {}, n, el("input", { type: "number", step: 0.5, value: graph.variables[n], oninput: (e) => { graph.variables[n] = Number(e.target.value); follow(); } }))));
   root.append(...head("Tensors: a shape, strides, and a strip of numbers", "The numbers of a tensor lie in one strip, its storage. Shape and strides say where an element is found: change them, and the same strip is another tensor. Point at an element, or reach it by Tab, to see where it lies. A step that no strides can express copies.",
-    "place(i, j, …) = start + i·stride₀ + j·stride₁ + …", "01_fold_pooling", ["tensor/view.rs", "shape.rs"]),
+    "place(i, j, …) = start + i·stride₀ + j·stride₁ + …", "01_fold_pooling", ["tensor/view.rs#pub fn expand", "shape.rs#pub fn broadcast"]),
     el("div", { class: "card" }, el("div", { class: "controls" }, el("label", {}, "shape", el("input", { id: "shape", value: state.shape.join(", "), size: 8, oninput: (e) => { const s = list(e.target.value); if (s.every((n) => Number.isInteger(n) && n >= 0)) { state.shape = s; update(); } } }))), steps), at,
     el("h3", { style: "margin-top:28px" }, "The graph of an expression"),
     el("p", {}, "Each operation keeps where its result came from. Backward walks that graph from the result to the numbers it was made of, and multiplies by each operation's derivative; where paths meet, gradients add up."),
     el("div", { class: "formula" }, "∂z/∂a = Σ over the uses u of a:  ∂z/∂u · ∂u/∂a"),
-    el("p", { class: "links" }, "Read on: ", el("a", { href: "/guide/02_gradient_through_max.md" }, "the guide's chapter"), ". Computed by: ", el("a", { href: "/source/autograd/backward.rs" }, "autograd/backward.rs")),
+    el("p", { class: "links" }, "Read on: ", el("a", { href: "/guide/02_gradient_through_max.md" }, "the guide's chapter"), ". Computed by: ", source("autograd/backward.rs#pub fn grad")),
     el("div", { class: "card" }, el("label", { style: "width:100%" }, "z = ", el("input", { id: "expression", value: graph.expression, maxlength: 200, spellcheck: "false", oninput: (e) => { graph.expression = e.target.value; follow(); } })), variables), drawn);
   edit();
   follow();

@@ -68,7 +68,7 @@ export default { id: "train", name: "Train", open(root) {
   });
   const paint = el("button", { "aria-pressed": "true", onclick: () => { label = !label; paint.textContent = `Draws ${label ? "orange" : "blue"}`; } }, "Draws orange");
   root.append(...head("Train: watch a network learn", "All points at each step. Colours are the probability that the network gives to orange; click into the square to draw points of your own.",
-    "w ← w − rate · step(∂loss/∂w)      gradient flow of a layer: ‖∂loss/∂w‖, ‖Δw‖ / ‖w‖", "06_gate_between_networks", ["autograd/backward.rs", "optim/flow.rs", "nn/gate.rs", "nn/mixture.rs"]), controls,
+    "w ← w − rate · step(∂loss/∂w)      gradient flow of a layer: ‖∂loss/∂w‖, ‖Δw‖ / ‖w‖", "06_gate_between_networks", ["autograd/backward.rs#pub fn backward", "optim/flow.rs", "nn/gate.rs#pub struct Gate", "nn/mixture.rs#pub fn forward_with_gates"]), controls,
     el("div", { class: "controls" }, start, el("button", { id: "one", onclick: () => order({ do: "step" }) }, "Step"), el("button", { id: "reset", onclick: () => order({ do: "reset" }) }, "Reset"), paint),
     el("div", { class: "grid" }, el("div", { class: "card" }, canvas), el("div", { class: "card" }, numbers, curves), el("div", { class: "card" }, el("h3", {}, "Gradient flow"), flow)));
   build();
