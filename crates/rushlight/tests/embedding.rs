@@ -50,3 +50,26 @@ fn bad_arguments_are_errors() -> Result<()> {
     assert!(table.flatten(0, -1)?.embedding(&Tensor::new([1i64])?, None).is_err());
     Ok(())
 }
+
+/// As in a GPT: what comes through the output layer first is added to in place.
+#[test]
+fn a_table_that_is_the_output_layer_too_gets_the_sum_of_both() -> Result<()> {
+    let table = Tensor::randn([5, 3], DType::F64)?.requires_grad()?;
+    let (read, written) = (table.detach().requires_grad()?, table.detach().requires_grad()?);
+    let index = Tensor::new([[4i64, 0, 4], [2, 4, 0]])?;
+    for padding in [None, Some(4)] {
+        let through = |first: &Tensor, last: &Tensor| -> Result<Tensor> {
+            first.embedding(&index, padding)?.tanh()?.linear(last, None)?.square()?.sum(..)
+        };
+        let tied = through(&table, &table)?;
+        // The graph kept, then freed: twice the same.
+        let kept = rushlight::grad(&[&tied], &[&table], false)?.remove(0).unwrap();
+        let freed = tied.backward()?;
+        let apart = through(&read, &written)?.backward()?;
+        let sum = apart.get(&read).unwrap().add(apart.get(&written).unwrap())?;
+        for got in [&kept, freed.get(&table).unwrap()] {
+            assert_close(got, &Naive::of(&sum), 1e-12, "tied");
+        }
+    }
+    Ok(())
+}

@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::gradients::add_into;
 use super::interrupt::interrupted;
-use super::{Gradients, Node, ViewFn, node::Rule, set_grad_enabled};
+use super::{Gradients, InPlace, Node, node::Rule, set_grad_enabled};
 use crate::{Error, Result, Tensor};
 
 impl Tensor {
@@ -173,30 +173,39 @@ impl Walk {
         Ok(())
     }
 
-    /// The view that a node is, where its gradient may be added in place. What the node saved is freed as by its rule.
-    fn view_of(&self, node: &Node) -> Option<ViewFn> {
+    /// How the gradient of a node may be added in place. What the node saved is freed as by its rule.
+    fn in_place(&self, node: &Node) -> Option<InPlace> {
         if self.create_graph {
             return None;
         }
         let mut slot = node.rule.lock().unwrap_or_else(|e| e.into_inner());
-        let view = slot.as_ref()?.view.clone()?;
+        let in_place = slot.as_ref()?.in_place.clone()?;
+        let reached = || node.inputs.iter().flatten().any(|input| self.pending.contains_key(&input.id));
+        if matches!(in_place, InPlace::Add(_)) && !reached() {
+            return None;
+        }
         if !self.keep {
             *slot = None;
         }
-        Some(view)
+        Some(in_place)
     }
 
-    /// Adds the gradient of a view to what has come to its input, without a tensor of the input's size for each view.
-    fn reach_through(&mut self, node: &Node, view: &ViewFn, dy: &Tensor) -> Result<()> {
+    /// Adds a node's gradient to what has come to its input, without a tensor of the input's size for each.
+    fn reach_in_place(&mut self, node: &Node, how: &InPlace, dy: &Tensor) -> Result<()> {
         let Some(Some(input)) = node.inputs.first() else { return Ok(()) };
-        match self.pending.remove(&input.id) {
-            Some(mut sum) => {
-                sum.add_through(view, dy)?;
+        match (self.pending.remove(&input.id), how) {
+            (Some(mut sum), how) => {
+                match how {
+                    InPlace::View(view) => sum.add_through(view, dy)?,
+                    InPlace::Add(add) => add(&mut sum, dy)?,
+                }
                 self.pending.insert(input.id, sum);
                 Ok(())
             }
-            None if input.id < self.oldest => Ok(()),
-            None => self.reach(node.name, input, dy.embed(&input.shape, view.clone())?),
+            (None, InPlace::View(view)) if input.id >= self.oldest => {
+                self.reach(node.name, input, dy.embed(&input.shape, view.clone())?)
+            }
+            (None, _) => Ok(()),
         }
     }
 
@@ -221,8 +230,8 @@ impl Walk {
                 if is_wanted {
                     ready(node.id, dy.clone())?;
                 }
-                if let Some(view) = self.view_of(&node) {
-                    self.reach_through(&node, &view, &dy)?;
+                if let Some(how) = self.in_place(&node) {
+                    self.reach_in_place(&node, &how, &dy)?;
                 } else if !node.is_leaf() {
                     let grads = self.apply(&node, &dy)?;
                     drop(dy);

@@ -60,6 +60,7 @@ pub fn checkpoint(
         let found = Walk::to(wanted.iter().flatten().copied()).from(&y, dy)?;
         Ok(wanted.iter().map(|id| found.get(&(*id)?).cloned()).collect::<Grads>())
     };
-    let node = Node::inner("checkpoint", &output, nodes, Rule { backward: Box::new(rule), output: None, view: None });
+    let node =
+        Node::inner("checkpoint", &output, nodes, Rule { backward: Box::new(rule), output: None, in_place: None });
     Ok(output.with_node(Some(Arc::new(node))))
 }

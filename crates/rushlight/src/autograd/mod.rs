@@ -22,7 +22,7 @@ pub use gradients::Gradients;
 pub use handle::HookHandle;
 pub use interrupt::with_interrupt;
 use node::{Backward, Rule};
-pub(crate) use node::{Node, ViewFn};
+pub(crate) use node::{InPlace, Node, ViewFn};
 
 use crate::{Error, Result, Tensor};
 
@@ -134,16 +134,20 @@ pub fn record<G: IntoGrads>(
     attach(name, output, inputs, None, Box::new(move |_, dy| Ok(backward(dy)?.into_grads())), None)
 }
 
-/// [`record`] for the view `view` of `input`, with the rule for a gradient that is differentiated again.
-pub(crate) fn record_view(
+/// [`record`] for an operation of one input whose gradient can be added in place; `backward` is the rule where it
+/// cannot, as for one that is differentiated again.
+pub(crate) fn record_in_place(
     name: &'static str,
     output: Tensor,
     input: &Tensor,
-    view: ViewFn,
+    in_place: InPlace,
     backward: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
 ) -> Result<Tensor> {
+    if !tracks(&[input]) {
+        return Ok(output);
+    }
     let rule = Box::new(move |_: &Tensor, dy: &Tensor| Ok(backward(dy)?.into_grads()));
-    attach(name, output, &[input], None, rule, Some(view))
+    attach(name, output, &[input], None, rule, Some(in_place))
 }
 
 /// [`record`] for a rule that is simplest in terms of the output: `backward(y, dy)`.
@@ -206,7 +210,7 @@ fn attach(
     inputs: &[&Tensor],
     saved: Option<Tensor>,
     backward: Backward,
-    view: Option<ViewFn>,
+    in_place: Option<InPlace>,
 ) -> Result<Tensor> {
     if !output.dtype().is_float() {
         return Err(Error::dtype(name, output.dtype(), "only float tensors have gradients"));
@@ -216,7 +220,7 @@ fn attach(
         return Err(Error::gradient(name, message));
     }
     let nodes = inputs.iter().map(|t| t.node().cloned()).collect();
-    let node = Node::inner(name, &output, nodes, Rule { backward, output: saved, view });
+    let node = Node::inner(name, &output, nodes, Rule { backward, output: saved, in_place });
     Ok(output.with_node(Some(Arc::new(node))))
 }
 

@@ -15,6 +15,18 @@ pub(crate) type Backward = Box<dyn Fn(&Tensor, &Tensor) -> crate::Result<Grads> 
 /// From the layout of a tensor to that of a view of it.
 pub(crate) type ViewFn = Arc<dyn Fn(&Layout) -> Layout + Send + Sync>;
 
+/// Adds what a gradient is to an operation's only input to what has come to that input before.
+pub(crate) type AddFn = Arc<dyn Fn(&mut Tensor, &Tensor) -> crate::Result<()> + Send + Sync>;
+
+/// Two rules that need no tensor of the input's size where the walk can add to one.
+#[derive(Clone)]
+pub(crate) enum InPlace {
+    /// A view of its input: the gradient is added where the view reads.
+    View(ViewFn),
+    /// Any other, where something has come to the input already.
+    Add(AddFn),
+}
+
 /// What a hook does with a gradient: a new one in its place, or `None` to leave it.
 pub(crate) type Hook = Arc<dyn Fn(&Tensor) -> crate::Result<Option<Tensor>> + Send + Sync>;
 
@@ -40,8 +52,8 @@ pub(crate) struct Node {
 pub(crate) struct Rule {
     pub backward: Backward,
     pub output: Option<Tensor>,
-    /// For a view of its only input: the walk adds the gradient to the input's where the view reads.
-    pub view: Option<ViewFn>,
+    /// How the walk adds the gradient to that of the only input.
+    pub in_place: Option<InPlace>,
 }
 
 fn next_id() -> u64 {

@@ -56,16 +56,18 @@ pub(super) fn product<S: Source>(
     let rows = lines(&lhs, m, lhs.row_stride, lhs.col_stride);
     let cols = lines(&rhs, n, rhs.col_stride, rhs.row_stride);
     let to = Out { start: out.data.as_mut_ptr().wrapping_add(out.offset), row: out.row_stride, col: out.col_stride };
-    // Blocks of about one size, so that the last task is no straggler.
-    let even = |len: usize, most: usize| len.div_ceil(len.div_ceil(most)).next_multiple_of(LANES);
-    let (high, wide) = (even(m, ROWS), even(n, COLS));
-    let (down, across) = (m.div_ceil(high), n.div_ceil(wide));
+    // Blocks of about one size, so that the last task is no straggler; across, whole tiles in all but the last.
+    let down = m.div_ceil(ROWS);
+    let high = m.div_ceil(down).next_multiple_of(LANES);
+    let (down, tiles, across) = (m.div_ceil(high), n.div_ceil(WIDE), n.div_ceil(COLS));
+    let wide = tiles.div_ceil(across) * WIDE;
+    let column = |block: usize| (tiles * block / across * WIDE).min(n);
     let tasks = down * across;
     let gathered = S::DTYPE != DType::F32 || to.col != 1;
     let Ok(scratch) = Scratches::new(threads.min(tasks), (high, wide, k), gathered) else { return false };
     let task = |t: usize| {
-        let (i, j) = (t % down * high, t / down * wide);
-        let (rows, cols) = (rows.part(i, high.min(m - i)), cols.part(j, wide.min(n - j)));
+        let (i, j) = (t % down * high, column(t / down));
+        let (rows, cols) = (rows.part(i, high.min(m - i)), cols.part(j, column(t / down + 1) - j));
         let to = Out { start: to.at(i, j), ..to };
         // SAFETY: `worthwhile` has seen the instructions; the sizes and strides were checked, and blocks of the output
         // do not overlap.
@@ -146,21 +148,21 @@ unsafe fn block<S: Source>(
                 for i in (0..rows.count).step_by(HIGH) {
                     let size = (HIGH.min(rows.count - i), width);
                     let a = a.add(i / LANES * LANES * pairs + i % LANES);
-                    let (out, b) = (sums.at(i, j), b.add(j * pairs));
+                    let (to, b) = (sums.at(i, j), b.add(j * pairs));
                     match width.div_ceil(LANES) {
-                        1 => tile::<1>(out, sums.row, size, a, b, pairs, keep),
-                        2 => tile::<2>(out, sums.row, size, a, b, pairs, keep),
-                        _ => tile::<3>(out, sums.row, size, a, b, pairs, keep),
+                        1 => tile::<1>(to, sums.row, size, a, b, pairs, keep),
+                        2 => tile::<2>(to, sums.row, size, a, b, pairs, keep),
+                        _ => tile::<3>(to, sums.row, size, a, b, pairs, keep),
+                    }
+                    // While they are in the first cache.
+                    if gathered && d + deep == depth {
+                        for i in i..i + size.0 {
+                            for j in (j..j + width).step_by(LANES) {
+                                put(out, (i, j), sums.at(i, j), LANES.min(cols.count - j), accumulate);
+                            }
+                        }
                     }
                 }
-            }
-        }
-    }
-    if gathered {
-        for i in 0..rows.count {
-            for j in (0..cols.count).step_by(LANES) {
-                // SAFETY: as above.
-                unsafe { put(out, (i, j), sums.at(i, j), LANES.min(cols.count - j), accumulate) };
             }
         }
     }

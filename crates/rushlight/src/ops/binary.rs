@@ -153,6 +153,21 @@ fn binary<F: Function2>(
 }
 
 impl Tensor {
+    /// `a ± b`. The rule keeps no operand: what is added to may be freed.
+    fn sum_of<F: Function2>(&self, name: &'static str, rhs: impl Arg, f: F, negative: bool) -> Result<Tensor> {
+        let (a, b) = promote(self, rhs)?;
+        let y = forward(name, &a, &b, f)?;
+        if !y.dtype().is_float() {
+            return no_gradient(name, y, &[&a, &b]);
+        }
+        let [to_a, to_b] = [&a, &b].map(|x| x.is_tracked().then(|| x.shape().clone()));
+        record(name, y, &[&a, &b], move |dy| {
+            let da = to_a.as_ref().map(|shape| dy.sum_to(shape));
+            let db = to_b.as_ref().map(|shape| if negative { dy.neg()?.sum_to(shape) } else { dy.sum_to(shape) });
+            Ok([da.transpose()?, db.transpose()?])
+        })
+    }
+
     /// `a + b`. PyTorch: `add`, `+`.
     ///
     /// ```
@@ -165,17 +180,28 @@ impl Tensor {
     /// ```
     /// Errors: shapes that do not broadcast; bool on both sides.
     pub fn add(&self, rhs: impl Arg) -> Result<Tensor> {
-        binary("add", self, rhs, Add, |_, _, dy| Ok(dy.clone()), |_, _, dy| Ok(dy.clone()))
+        self.sum_of("add", rhs, Add, false)
     }
 
     /// `a − b`. PyTorch: `sub`, `-`.
     pub fn sub(&self, rhs: impl Arg) -> Result<Tensor> {
-        binary("sub", self, rhs, Sub, |_, _, dy| Ok(dy.clone()), |_, _, dy| dy.neg())
+        self.sum_of("sub", rhs, Sub, true)
     }
 
     /// `a · b`, element by element. PyTorch: `mul`, `*`.
     pub fn mul(&self, rhs: impl Arg) -> Result<Tensor> {
-        binary("mul", self, rhs, Mul, |_, b, dy| dy.mul(b), |a, _, dy| dy.mul(a))
+        let (a, b) = promote(self, rhs)?;
+        let y = forward("mul", &a, &b, Mul)?;
+        if !y.dtype().is_float() {
+            return no_gradient("mul", y, &[&a, &b]);
+        }
+        // An operand is kept for the gradient of the other alone.
+        let shapes = [a.shape().clone(), b.shape().clone()];
+        let kept = [a.is_tracked().then(|| b.clone()), b.is_tracked().then(|| a.clone())];
+        record("mul", y, &[&a, &b], move |dy| {
+            let to = |i: usize| kept[i].as_ref().map(|other| dy.mul(other)?.sum_to(&shapes[i])).transpose();
+            Ok([to(0)?, to(1)?])
+        })
     }
 
     /// `a / b`; of integers, in f32. PyTorch: `div`, `/`.

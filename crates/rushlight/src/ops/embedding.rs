@@ -1,6 +1,8 @@
 //! Embedding: the rows of a table that indices name.
 
-use crate::autograd::record;
+use std::sync::Arc;
+
+use crate::autograd::{InPlace, record_in_place};
 use crate::ops::reduce::float_only;
 use crate::{DType, Error, Result, Tensor};
 
@@ -40,12 +42,24 @@ impl Tensor {
         };
         let shape = index.shape().inserted(index.rank(), width);
         let y = self.detach().index_select(0, &places)?.reshape(shape)?;
-        record(op, y, &[self], move |dy| {
+        let rows_of = move |dy: &Tensor| {
             let dy = dy.reshape([places.numel(), width])?;
             let dy = match &padding {
                 Some(padding) => dy.masked_fill(padding, 0.0)?,
                 None => dy,
             };
+            Ok((dy, places.clone()))
+        };
+        // A table that is also the output layer, as in GPT, has its gradient from there already.
+        let add = {
+            let rows_of = rows_of.clone();
+            move |sum: &mut Tensor, dy: &Tensor| {
+                let (dy, places) = rows_of(dy)?;
+                sum.index_add_in_place(0, &places, &dy)
+            }
+        };
+        record_in_place(op, y, self, InPlace::Add(Arc::new(add)), move |dy| {
+            let (dy, places) = rows_of(dy)?;
             dy.index_add_into(0, &places, rows)
         })
     }

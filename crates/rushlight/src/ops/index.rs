@@ -104,6 +104,16 @@ impl Tensor {
             .try_fold(self.clone(), |x, d| x.narrow(d, 0, index.dims()[d]))
     }
 
+    /// [`Tensor::index_add_into`], to this tensor; in place where nobody else holds its elements. Outside the graph.
+    pub(super) fn index_add_in_place(&mut self, dim: usize, index: &Tensor, dy: &Tensor) -> Result<()> {
+        let op = "index_add";
+        let (dy, (_, n, inner)) = (dy.packed()?, cut(self.shape(), dim, dim + 1));
+        each_float!(op, self.dtype(), T => {
+            index::add_rows(self.make_mut::<T>(op)?, (n, inner), index.slice::<i64>(op)?, dy.slice::<T>(op)?);
+        });
+        Ok(())
+    }
+
     /// [`Tensor::gather`] with `index` broadcast to this shape beside `dim`. PyTorch: `take_along_dim`.
     pub fn take_along_dim(&self, index: &Tensor, dim: impl Dim) -> Result<Tensor> {
         let op = "take_along_dim";

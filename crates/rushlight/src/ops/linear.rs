@@ -3,7 +3,6 @@
 use crate::autograd::record;
 use crate::dtype::each_float;
 use crate::kernels::gemm::{Mat, MatMul, affine};
-use crate::ops::binary::when_tracked;
 use crate::ops::precision::rounds;
 use crate::{Error, Result, Tensor, no_grad};
 
@@ -48,14 +47,17 @@ impl Tensor {
             })
         })?;
         let inputs: smallvec::SmallVec<[&Tensor; 3]> = [Some(&x), Some(&w), b.as_ref()].into_iter().flatten().collect();
-        let (x_, w_, b_) = (x.clone(), w.clone(), b.clone());
+        // An operand is kept for the gradient of the other alone: the input of a frozen layer may be freed.
+        let (from, has_bias, bias_tracked) =
+            (x.shape().clone(), b.is_some(), b.as_ref().is_some_and(|b| b.is_tracked()));
+        let (for_x, for_w) = (x.is_tracked().then(|| w.clone()), w.is_tracked().then(|| x.clone()));
         record(op, y, &inputs, move |dy| {
             let flat = dy.reshape([rows, out])?;
             let mut grads = crate::Grads::new();
-            grads.push(when_tracked(&x_, || flat.matmul(&w_)?.reshape(x_.shape()))?);
-            grads.push(when_tracked(&w_, || flat.t()?.matmul(&x_.reshape([rows, inner])?))?);
-            if let Some(b) = &b_ {
-                grads.push(when_tracked(b, || flat.sum(0))?);
+            grads.push(for_x.as_ref().map(|w| flat.matmul(w)?.reshape(&from)).transpose()?);
+            grads.push(for_w.as_ref().map(|x| flat.t()?.matmul(&x.reshape([rows, inner])?)).transpose()?);
+            if has_bias {
+                grads.push(bias_tracked.then(|| flat.sum(0)).transpose()?);
             }
             Ok(grads)
         })

@@ -2,7 +2,6 @@
 
 use crate::autograd::{no_gradient, record};
 use crate::kernels::gemm::{Batch, Mat, MatMul, MatMut, gemm, gemm_batched, gemm_rounded};
-use crate::ops::binary::when_tracked;
 use crate::ops::precision::rounds;
 use crate::{DType, Error, Result, Shape, Tensor, bf16, f16};
 
@@ -94,12 +93,14 @@ fn batched(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if !out.dtype().is_float() {
         return no_gradient(op, out, &[a, b]);
     }
-    let (x, y) = (a.clone(), b.clone());
+    // An operand is kept for the gradient of the other alone.
+    let shapes = [a.shape().clone(), b.shape().clone()];
+    let kept = [a.is_tracked().then(|| b.clone()), b.is_tracked().then(|| a.clone())];
     record(op, out, &[a, b], move |dy| {
-        Ok([
-            when_tracked(&x, || dy.matmul(&y.t()?)?.sum_to(x.shape()))?,
-            when_tracked(&y, || x.t()?.matmul(dy)?.sum_to(y.shape()))?,
-        ])
+        let [for_a, for_b] = kept.each_ref().map(Option::as_ref);
+        let da = for_a.map(|b| dy.matmul(&b.t()?)?.sum_to(&shapes[0]));
+        let db = for_b.map(|a| a.t()?.matmul(dy)?.sum_to(&shapes[1]));
+        Ok([da.transpose()?, db.transpose()?])
     })
 }
 

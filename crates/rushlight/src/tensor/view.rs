@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::autograd::{ViewFn, record, record_view, tracks};
+use crate::autograd::{InPlace, ViewFn, record, record_in_place, tracks};
 use crate::dtype::{each_dtype, each_float};
 use crate::kernels::{stream, strided};
 use crate::shape::Window;
@@ -21,7 +21,7 @@ impl Tensor {
             return Ok(out);
         }
         let shape = self.shape().clone();
-        record_view(name, out, self, f.clone(), move |dy| dy.embed(&shape, f.clone()))
+        record_in_place(name, out, self, InPlace::View(f.clone()), move |dy| dy.embed(&shape, f.clone()))
     }
 
     /// Zeros of `shape`, with the elements of this added where the view `f` of such a tensor reads.

@@ -108,7 +108,13 @@ unsafe fn all<C: Real, const L: usize, const J: usize, const V: usize, const FUS
     for first in (0..runs.len()).step_by(V) {
         let runs: [Run; V] = std::array::from_fn(|v| runs[(first + v).min(runs.len() - 1)]);
         let from = runs.map(|run| vectors.as_ptr().wrapping_add(run.base));
-        let mut sum: [[[C; L]; V]; J] = channels.map(|(_, bias)| [[bias; L]; V]);
+        // Loops, not `map`: that was a call for each channel, with all its vectors by way of memory.
+        let mut sum = [[[C::ZERO; L]; V]; J];
+        for j in 0..J {
+            for v in 0..V {
+                sum[j][v] = [channels[j].1; L];
+            }
+        }
         for (step, weights) in steps.iter().zip(packed.as_chunks::<J>().0) {
             // SAFETY: asserted above. An array has its element's alignment.
             let x: [[C; L]; V] = from.map(|from| unsafe { *from.add(step.vector).cast::<[C; L]>() });

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::LANES;
 use crate::dtype::{Float, bf16};
+use crate::kernels::simd::prefetch;
 
 /// An element type that is rounded to bf16, or is bf16.
 pub(in crate::kernels) trait Source: Float<Compute = f32> {
@@ -128,28 +129,46 @@ pub(super) fn mask(count: usize) -> u32 {
 #[inline(always)]
 pub(super) unsafe fn pack<S: Source>(lines: Lines<S>, depth: usize, to: *mut u32) {
     let pairs = depth.div_ceil(2);
-    for l in (0..lines.count).step_by(LANES) {
-        let (panel, to) = (lines.part(l, LANES.min(lines.count - l)), to.wrapping_add(l * pairs));
+    // Lines side by side are read through whole cache lines: steps lie far apart, often a power of two, and what is left
+    // of a cache line is gone before the next panel comes by.
+    let strip = if lines.line == 1 { STRIP } else { LANES };
+    for l in (0..lines.count).step_by(strip) {
+        let (part, to) = (lines.part(l, strip.min(lines.count - l)), to.wrapping_add(l * pairs));
         // SAFETY: the caller's.
         unsafe {
-            if panel.line == 1 {
-                across(panel, depth, to);
-            } else if panel.step == 1 {
-                along(panel, depth, to);
+            if lines.line == 1 {
+                across(part, depth, to);
+            } else if lines.step == 1 {
+                along(part, depth, to);
             } else {
-                one_by_one(panel, depth, to);
+                one_by_one(part, depth, to);
             }
         }
     }
 }
 
-/// A panel of lines that lie side by side.
+/// Lines that are read together where they lie side by side.
+const STRIP: usize = 4 * LANES;
+/// Steps that are asked for before they are needed, as the processor does not foresee strides this long.
+const AHEAD: usize = 16;
+
+/// Panels of lines that lie side by side.
 #[inline(always)]
-unsafe fn across<S: Source>(panel: Lines<S>, depth: usize, to: *mut u32) {
-    for p in 0..depth.div_ceil(2) {
-        let here = |d: usize| (panel.deep(d).start, if d < depth { mask(panel.count) as u16 } else { 0 });
-        // SAFETY: the caller's.
-        unsafe { _mm512_storeu_si512(to.add(p * LANES).cast(), S::pairs_across(here(2 * p), here(2 * p + 1))) };
+unsafe fn across<S: Source>(lines: Lines<S>, depth: usize, to: *mut u32) {
+    let pairs = depth.div_ceil(2);
+    for p in 0..pairs {
+        for step in [2 * p, 2 * p + 1] {
+            prefetch(lines.deep(step + AHEAD).start, lines.count);
+        }
+        for l in (0..lines.count).step_by(LANES) {
+            let panel = lines.part(l, LANES.min(lines.count - l));
+            let here = |d: usize| (panel.deep(d).start, if d < depth { mask(panel.count) as u16 } else { 0 });
+            // SAFETY: the caller's.
+            unsafe {
+                let pairs_across = S::pairs_across(here(2 * p), here(2 * p + 1));
+                _mm512_storeu_si512(to.add(l * pairs + p * LANES).cast(), pairs_across)
+            };
+        }
     }
 }
 
