@@ -133,7 +133,7 @@ fn it_learns_to_translate() -> Result<()> {
         let end = source.len() - 1;
         source[..end].iter().rev().map(|w| 3 + (w - 2) % 20).collect()
     };
-    for _ in 0..300 {
+    for _ in 0..400 {
         let sources = words(&mut rng, &[4; 24]);
         let target: Vec<Vec<i64>> = sources.iter().map(|s| translate(s)).collect();
         let begun: Vec<Vec<i64>> = target.iter().map(|t| [&[Translator::BOS], &t[..]].concat()).collect();
