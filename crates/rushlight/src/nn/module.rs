@@ -16,8 +16,13 @@ pub enum Kind {
 }
 
 /// The dotted name of the place a visit has come to.
-#[derive(Default)]
 pub struct Path(String);
+
+impl Default for Path {
+    fn default() -> Path {
+        Path(String::with_capacity(64))
+    }
+}
 
 impl Path {
     /// Runs `f` inside the field `name`.

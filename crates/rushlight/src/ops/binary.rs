@@ -26,6 +26,7 @@ macro_rules! functions2 {
             }
             #[inline(always)]
             fn i($a: i64, $b: i64) -> i64 {
+                let _ = ($a, $b);
                 $i
             }
         }
@@ -40,6 +41,7 @@ functions2! {
     Pow: |a, b| a.powf(b), integer_pow(a, b);
     Maximum: |a, b| a.maximum(b), a.max(b);
     Minimum: |a, b| a.minimum(b), a.min(b);
+    Bce: |x, t| (C::ONE - t) * x - (x.minimum(C::ZERO) - (-x.abs()).exp().ln_1p()), 0;
     // Python's floor division and modulo: the remainder has the sign of the divisor.
     FloorDiv: |a, b| floor_div(a, b), a.checked_div(b).map_or(0, |q| q - ((a % b != 0) && ((a < 0) != (b < 0))) as i64);
     Remainder: |a, b| modulo(a, b), a.checked_rem(b).map_or(0, |r| if r != 0 && ((r < 0) != (b < 0)) { r + b } else { r });
@@ -150,6 +152,12 @@ fn binary<F: Function2>(
             when_tracked(&w, || db(&x, &w, dy)?.sum_to(w.shape()))?,
         ])
     })
+}
+
+/// `(1 − t)·x − ln σ(x)` of floats: binary cross-entropy of logits, in one pass.
+pub(super) fn bce_with_logits(x: &Tensor, target: &Tensor) -> Result<Tensor> {
+    let dx = |x: &Tensor, t: &Tensor, dy: &Tensor| x.sigmoid()?.sub(t)?.mul(dy);
+    binary("binary_cross_entropy_with_logits", x, target, Bce, dx, |x, _, dy| dy.mul(x)?.neg())
 }
 
 impl Tensor {

@@ -1,7 +1,7 @@
 //! Losses, as functions. Cross-entropy is log-softmax and the negative log-likelihood of the right class.
 
 use crate::autograd::record;
-use crate::ops::binary::when_tracked;
+use crate::ops::binary::{bce_with_logits, when_tracked};
 pub use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::reduce::float_only;
 use crate::{Error, Result, Tensor};
@@ -70,16 +70,18 @@ pub fn binary_cross_entropy_with_logits(
     pos_weight: Option<&Tensor>,
     reduction: Reduction,
 ) -> Result<Tensor> {
-    same_shape("binary_cross_entropy_with_logits", logits, target)?;
-    // −t·ln σ(x) − (1 − t)·ln σ(−x), with ln σ(−x) = ln σ(x) − x.
-    let log_s = logits.log_sigmoid()?;
-    let positive = target.mul(&log_s)?;
-    let positive = match pos_weight {
-        Some(w) => positive.mul(w)?,
-        None => positive,
+    let op = "binary_cross_entropy_with_logits";
+    float_only(op, logits)?;
+    same_shape(op, logits, target)?;
+    let losses = match pos_weight {
+        None => bce_with_logits(logits, target)?,
+        // −w·t·ln σ(x) − (1 − t)·ln σ(−x), with ln σ(−x) = ln σ(x) − x.
+        Some(w) => {
+            let log_s = logits.log_sigmoid()?;
+            let negative = target.neg()?.add(1.0)?.mul(&log_s.sub(logits)?)?;
+            target.mul(&log_s)?.mul(w)?.add(&negative)?.neg()?
+        }
     };
-    let negative = target.neg()?.add(1.0)?.mul(&log_s.sub(logits)?)?;
-    let losses = positive.add(&negative)?.neg()?;
     reduction.apply(match weight {
         Some(w) => losses.mul(w)?,
         None => losses,

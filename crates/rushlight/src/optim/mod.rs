@@ -147,7 +147,11 @@ impl Optimizer {
             Some(group) => &self.algorithm.with(group),
             None => &self.algorithm,
         };
-        let state = self.states.entry(name.to_string()).or_default();
+        // Two searches, but a new name for the first step alone.
+        if !self.states.contains_key(name) {
+            self.states.insert(name.to_string(), Default::default());
+        }
+        let Some(state) = self.states.get_mut(name) else { return Ok(()) };
         state.step += 1;
         if state.buffers.is_empty() {
             let start = |&v: &f64| match self.shard.is_whole() {
