@@ -78,6 +78,7 @@ impl Run {
         };
         let bad = |e: serde_json::Error| format!("{}: {e}", path.display());
         let progress: Progress = serde_json::from_str(named("progress")?).map_err(bad)?;
+        progress.check().map_err(|e| format!("{}: {e}", path.display()))?;
         let generator = serde_json::from_str(named("random")?).map_err(bad)?;
         let in_file = |e: rushlight::Error| format!("{}: {e}", path.display());
         model.load_state_dict(&part(&all, "model.")).map_err(in_file)?;

@@ -48,6 +48,28 @@ pub struct Progress {
     pub metrics: u64,
 }
 
+impl Progress {
+    /// Errors: what no training comes to, so that nothing overflows that is counted on from here.
+    pub fn check(&self) -> Result<(), String> {
+        const MOST: u64 = 1 << 48;
+        let counts = [
+            ("epoch", self.epoch as u64),
+            ("batch", self.batch as u64),
+            ("step", self.step),
+            ("right", self.right),
+            ("seen", self.seen),
+            ("skipped", self.skipped),
+        ];
+        if let Some((name, count)) = counts.iter().find(|(_, count)| *count > MOST) {
+            return Err(format!("{name} {count} in its progress: no training comes so far"));
+        }
+        if !self.loss_sum.is_finite() || !(self.seconds.is_finite() && self.seconds >= 0.0) {
+            return Err(format!("loss_sum {}, seconds {} in its progress", self.loss_sum, self.seconds));
+        }
+        Ok(())
+    }
+}
+
 /// A network that may be made without a file that shows it was there.
 const SMALL: u64 = 64 << 20;
 

@@ -265,3 +265,39 @@ fn a_full_disk() {
     good(dir, "train points --resume whole");
     assert_same_run(&dir.join("whole"), &dir.join("run"));
 }
+
+/// A checkpoint that is whole, with a checksum, and says what no training does.
+#[test]
+fn checkpoints_with_impossible_progress() {
+    use rushlight::io::{load_checked, save_checked};
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    finished(dir);
+    let path = dir.join("run/checkpoint.safetensors");
+    fs::remove_file(dir.join("run/model.safetensors")).unwrap();
+    let (tensors, metadata) = load_checked(&path).unwrap();
+    let set = |what: &str, value: &str| {
+        let mut progress: serde_json::Value = serde_json::from_str(&metadata["progress"]).unwrap();
+        progress[what] = serde_json::from_str(value).unwrap();
+        let mut metadata = metadata.clone();
+        metadata.insert("progress".to_string(), progress.to_string());
+        save_checked(&path, &tensors, &metadata).unwrap();
+    };
+    for (what, value, says) in [
+        ("step", "18446744073709551615", "step 18446744073709551615 in its progress: no training comes so far"),
+        ("epoch", "9223372036854775807", "epoch 9223372036854775807 in its progress"),
+        ("batch", "1e3", "invalid type: floating point"),
+        ("seen", "-1", "invalid value: integer"),
+        ("seconds", "-5.0", "seconds -5 in its progress"),
+        ("loss_sum", "null", "invalid type: null"),
+        ("right", "281474976710657", "right 281474976710657 in its progress"),
+    ] {
+        set(what, value);
+        refused(dir, "train points --resume run", &["run/checkpoint.safetensors: ", says]);
+    }
+    // More lines of metrics than there are, more epochs than were asked for: nothing is left to do.
+    set("metrics", "281474976710656");
+    good(dir, "train points --resume run");
+    set("epoch", "1000000");
+    good(dir, "train points --resume run");
+}
