@@ -8,6 +8,7 @@ use rushlight::{DType, Tensor, bf16};
 use super::array::{Array, copied, in_order, in_place, parse, read};
 use crate::dtype::{AnyDType, numpy_code};
 use crate::error::OrRaise;
+use crate::ops::compute;
 use crate::tensor::PyTensor;
 
 /// A tensor over an array's memory, or of a copy where it cannot be used in place.
@@ -57,9 +58,15 @@ impl PyTensor {
         Ok(ArrayView(self.value()?.detach()))
     }
 
+    /// The elements in row-major order as bytes, of any dtype. Without it a whole number would say how many zeros.
+    fn __bytes__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        self._to_bytes(py)
+    }
+
     /// The elements as bytes, for pickling.
     fn _to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let x = self.value()?.detach().contiguous().or_raise()?;
+        let x = self.value()?.detach();
+        let x = compute(py, x.numel(), move || x.contiguous())?.value()?;
         let len = x.numel() * x.dtype().size();
         if len == 0 {
             return Ok(PyBytes::new(py, &[]));

@@ -14,6 +14,24 @@ pub fn bitwise(op: &'static str, a: &Tensor, b: &Tensor, f: impl Fn(i64, i64) ->
     Tensor::from_vec(out, &shape)?.to_dtype(dtype)
 }
 
+/// [`bitwise`] that takes no two bools.
+pub fn shifted(op: &'static str, a: &Tensor, b: &Tensor, f: impl Fn(i64, i64) -> i64) -> Result<Tensor> {
+    if super::arithmetic::are_bools(a, b) {
+        return Err(rushlight::Error::dtype(op, DType::Bool, "expected integers"));
+    }
+    bitwise(op, a, b, f)
+}
+
+/// `x << n`: 0 where `n` is no place of 64 bits, as PyTorch's.
+pub fn left(x: i64, n: i64) -> i64 {
+    if (0..64).contains(&n) { x << n } else { 0 }
+}
+
+/// `x >> n`: the sign everywhere where `n` is no place of 64 bits.
+pub fn right(x: i64, n: i64) -> i64 {
+    x >> if (0..64).contains(&n) { n } else { 63 }
+}
+
 /// Every bit turned. Errors: floats.
 pub fn inverted(x: &Tensor) -> Result<Tensor> {
     match x.dtype() {

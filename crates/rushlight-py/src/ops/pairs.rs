@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 
 use super::arithmetic::{are_bools, floored, rest, times};
-use super::{bits, compute, meet};
+use super::{Load, bits, compute, meet};
 use crate::args::Operand;
 use crate::tensor::PyTensor;
 
@@ -14,7 +14,7 @@ macro_rules! pairs {
             $(#[$doc])*
             pub fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
                 let a = self.value()?;
-                compute(py, a.numel().max(other.numel()), move || {
+                compute(py, a.numel().max(other.load(&a)), move || {
                     let ($a, $b) = meet(a, other)?;
                     $body
                 })
@@ -75,4 +75,8 @@ pairs! {
     bitwise_or = |a, b| bits::bitwise("bitwise_or", &a, &b, |x, y| x | y);
     /// The bits that just one has; of integers and bools.
     bitwise_xor = |a, b| bits::bitwise("bitwise_xor", &a, &b, |x, y| x ^ y);
+    /// The bits moved up by `other` places; of integers. All fall off by a negative number.
+    bitwise_left_shift = |a, b| bits::shifted("bitwise_left_shift", &a, &b, bits::left);
+    /// The bits moved down by `other` places, the sign filling up; of integers. All fall off by a negative number.
+    bitwise_right_shift = |a, b| bits::shifted("bitwise_right_shift", &a, &b, bits::right);
 }
