@@ -1,6 +1,6 @@
 //! Making tensors: from Python's lists, from other libraries' arrays, filled, counted up, random.
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyComplex, PyDict, PyFloat, PyInt, PyList, PyTuple};
 use rushlight::{DType, Element, Tensor, bf16, f16};
@@ -144,7 +144,10 @@ fn pieces<T: Element, O: for<'py> IntoPyObject<'py>>(
     f: impl Fn(T) -> O,
 ) -> PyResult<Py<PyAny>> {
     let data = x.to_vec::<T>().or_raise()?;
-    let mut items: Vec<Py<PyAny>> = Vec::with_capacity(data.len());
+    let mut items: Vec<Py<PyAny>> = vec![];
+    items
+        .try_reserve_exact(data.len())
+        .map_err(|_| PyMemoryError::new_err(format!("tolist: no memory for {} numbers", data.len())))?;
     for v in data {
         items.push(f(v).into_py_any(py)?);
     }

@@ -44,7 +44,7 @@ fn is_fortran(x: &Tensor) -> bool {
     x.numel() == 0
         || x.dims().iter().zip(x.strides()).all(|(&n, &s)| {
             let fits = n == 1 || s == step;
-            step *= n as isize;
+            step = step.wrapping_mul(n as isize);
             fits
         })
 }
@@ -88,7 +88,9 @@ impl PyTensor {
         allowed(&x, flags)?;
         let format = format(x.dtype())?;
         let size = x.dtype().size() as isize;
-        let (buf, len, rank) = (x.data_ptr().cast_mut(), x.numel() as isize * size, x.rank());
+        let len = isize::try_from(x.numel()).ok().and_then(|n| n.checked_mul(size));
+        let len = len.ok_or_else(|| PyBufferError::new_err(format!("buffer: shape {} is too large", x.shape())))?;
+        let (buf, rank) = (x.data_ptr().cast_mut(), x.rank());
         let mut exported = Box::new(Exported {
             shape: x.dims().iter().map(|&n| n as isize).collect(),
             strides: x.strides().iter().map(|&s| s * size).collect(),

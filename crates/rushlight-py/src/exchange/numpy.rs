@@ -91,7 +91,7 @@ fn _from_bytes(data: &[u8], dtype: AnyDType, shape: Vec<usize>) -> PyResult<PyTe
     };
     let array = Array { start: data.as_ptr() as usize, code: code.to_string(), shape, strides };
     if dtype.0 == DType::BF16 {
-        return Ok(Tensor::from_vec(read(&array, bf16::from_bits), array.shape).or_raise()?.into());
+        return Ok(Tensor::from_vec(read(&array, bf16::from_bits)?, array.shape).or_raise()?.into());
     }
     Ok(copied(&array)?.into())
 }
