@@ -134,6 +134,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     unary::table::register(m)?;
     pairs::table::register(m)?;
     arithmetic::table::register(m)?;
+    bits::table::register(m)?;
     products::table::register(m)?;
     reductions::register(m)?;
     places::table::register(m)

@@ -75,8 +75,4 @@ pairs! {
     bitwise_or = |a, b| bits::bitwise("bitwise_or", &a, &b, |x, y| x | y);
     /// The bits that just one has; of integers and bools.
     bitwise_xor = |a, b| bits::bitwise("bitwise_xor", &a, &b, |x, y| x ^ y);
-    /// The bits moved up by `other` places; of integers. All fall off by a negative number.
-    bitwise_left_shift = |a, b| bits::shifted("bitwise_left_shift", &a, &b, bits::left);
-    /// The bits moved down by `other` places, the sign filling up; of integers. All fall off by a negative number.
-    bitwise_right_shift = |a, b| bits::shifted("bitwise_right_shift", &a, &b, bits::right);
 }
