@@ -58,7 +58,9 @@ IGNORED = {
     ("Tensor", "__eq__"): "  # type: ignore[override]", ("Tensor", "__ne__"): "  # type: ignore[override]",
     ("Tensor", "__ipow__"): "  # type: ignore[misc]",
 }
-HIDDEN = ("__doc__", "__module__", "__weakref__", "__dict__", "__qualname__", "__getstate__")
+# The buffer's methods can be seen from Python 3.12 on only: the stub says always what memoryview() needs.
+HIDDEN = ("__doc__", "__module__", "__weakref__", "__dict__", "__qualname__", "__getstate__", "__buffer__", "__release_buffer__")
+BUFFER = "    def __buffer__(self, flags: Int, /) -> memoryview: ..."
 
 
 def class_(name: str, cls: Any) -> list[str]:
@@ -81,6 +83,8 @@ def class_(name: str, cls: Any) -> list[str]:
             out += function(key, value, name)
         else:
             out.append(f"    {key}: ClassVar[{ATTRIBUTES[key]}]")
+    if name == "Tensor":
+        out.append(BUFFER)
     return out if len(out) > 2 else out + ["    ..."]
 
 

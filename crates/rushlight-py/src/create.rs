@@ -1,6 +1,6 @@
 //! Making tensors: from Python's lists, from other libraries' arrays, filled, counted up, random.
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyComplex, PyDict, PyFloat, PyInt, PyList, PyTuple};
 use rushlight::{DType, Element, Tensor, bf16, f16};
@@ -8,6 +8,7 @@ use rushlight::{DType, Element, Tensor, bf16, f16};
 use crate::args::shape_of;
 use crate::dtype::{AnyDType, default_float};
 use crate::error::OrRaise;
+use crate::ops::detached;
 use crate::tensor::PyTensor;
 
 /// Lists nested deeper than this are refused, before they exhaust the stack.
@@ -143,7 +144,10 @@ fn pieces<T: Element, O: for<'py> IntoPyObject<'py>>(
     f: impl Fn(T) -> O,
 ) -> PyResult<Py<PyAny>> {
     let data = x.to_vec::<T>().or_raise()?;
-    let mut items: Vec<Py<PyAny>> = Vec::with_capacity(data.len());
+    let mut items: Vec<Py<PyAny>> = vec![];
+    items
+        .try_reserve_exact(data.len())
+        .map_err(|_| PyMemoryError::new_err(format!("tolist: no memory for {} numbers", data.len())))?;
     for v in data {
         items.push(f(v).into_py_any(py)?);
     }
@@ -203,7 +207,7 @@ macro_rules! filled {
         fn $name(py: Python<'_>, size: &Bound<'_, PyTuple>, dtype: Option<AnyDType>, requires_grad: bool) -> PyResult<PyTensor> {
             let $shape = shape_of(size)?;
             let $dtype = dtype.map_or_else(default_float, |d| d.0);
-            finish(py.detach(|| $body).or_raise()?, requires_grad)
+            finish(detached(py, || $body)?, requires_grad)
         }
     )*};
 }
@@ -226,12 +230,12 @@ macro_rules! alike {
         $(#[$doc])*
         #[pyfunction]
         #[pyo3(signature = (input, *, dtype=None, requires_grad=false))]
-        fn $name(input: &Bound<'_, PyTensor>, dtype: Option<AnyDType>, requires_grad: bool) -> PyResult<PyTensor> {
+        fn $name(py: Python<'_>, input: &Bound<'_, PyTensor>, dtype: Option<AnyDType>, requires_grad: bool) -> PyResult<PyTensor> {
             let value = input.get().value()?;
             let dtype = dtype.map_or(value.dtype(), |d| d.0);
             // Shape and dtype, without the elements.
             let $x = (value.shape(), dtype);
-            finish($body.or_raise()?, requires_grad)
+            finish(detached(py, || $body)?, requires_grad)
         }
     )*};
 }
@@ -253,6 +257,7 @@ alike! {
 #[pyfunction]
 #[pyo3(signature = (size, fill_value, *, dtype=None, requires_grad=false))]
 fn full(
+    py: Python<'_>,
     size: crate::args::Ints,
     fill_value: crate::args::Operand,
     dtype: Option<AnyDType>,
@@ -260,13 +265,15 @@ fn full(
 ) -> PyResult<PyTensor> {
     let one = rushlight::Arg::tensor(&fill_value, DType::Bool).or_raise()?;
     let dtype = dtype.map_or(one.dtype(), |d| d.0);
-    finish(one.to_dtype(dtype).and_then(|t| t.expand(size.0.as_slice())?.contiguous()).or_raise()?, requires_grad)
+    let value = detached(py, || one.to_dtype(dtype)?.expand(size.0.as_slice())?.contiguous())?;
+    finish(value, requires_grad)
 }
 
 /// Shape and dtype of `input`, filled with `fill_value`.
 #[pyfunction]
 #[pyo3(signature = (input, fill_value, *, dtype=None, requires_grad=false))]
 fn full_like(
+    py: Python<'_>,
     input: &Bound<'_, PyTensor>,
     fill_value: f64,
     dtype: Option<AnyDType>,
@@ -274,13 +281,14 @@ fn full_like(
 ) -> PyResult<PyTensor> {
     let value = input.get().value()?;
     let dtype = dtype.map_or(value.dtype(), |d| d.0);
-    finish(Tensor::full(value.shape(), fill_value, dtype).or_raise()?, requires_grad)
+    finish(detached(py, || Tensor::full(value.shape(), fill_value, dtype))?, requires_grad)
 }
 
 /// `start, start + step, …` below `end`; of whole numbers int64.
 #[pyfunction]
 #[pyo3(signature = (start, end=None, step=None, *, dtype=None, requires_grad=false))]
 fn arange(
+    py: Python<'_>,
     start: &Bound<'_, PyAny>,
     end: Option<&Bound<'_, PyAny>>,
     step: Option<&Bound<'_, PyAny>>,
@@ -294,30 +302,39 @@ fn arange(
     };
     let step = step.map_or(Ok(1.0), |s| s.extract::<f64>())?;
     let dtype = dtype.map_or_else(|| if whole { DType::I64 } else { default_float() }, |d| d.0);
-    finish(Tensor::arange(start, end, step, dtype).or_raise()?, requires_grad)
+    finish(detached(py, || Tensor::arange(start, end, step, dtype))?, requires_grad)
 }
 
 /// `steps` numbers evenly from `start` to `end`, both included.
 #[pyfunction]
 #[pyo3(signature = (start, end, steps, *, dtype=None, requires_grad=false))]
-fn linspace(start: f64, end: f64, steps: usize, dtype: Option<AnyDType>, requires_grad: bool) -> PyResult<PyTensor> {
-    finish(Tensor::linspace(start, end, steps, dtype.map_or_else(default_float, |d| d.0)).or_raise()?, requires_grad)
+fn linspace(
+    py: Python<'_>,
+    start: f64,
+    end: f64,
+    steps: usize,
+    dtype: Option<AnyDType>,
+    requires_grad: bool,
+) -> PyResult<PyTensor> {
+    let dtype = dtype.map_or_else(default_float, |d| d.0);
+    finish(detached(py, || Tensor::linspace(start, end, steps, dtype))?, requires_grad)
 }
 
 /// The identity matrix, or its first `m` columns.
 #[pyfunction]
 #[pyo3(signature = (n, m=None, *, dtype=None, requires_grad=false))]
-fn eye(n: usize, m: Option<usize>, dtype: Option<AnyDType>, requires_grad: bool) -> PyResult<PyTensor> {
+fn eye(py: Python<'_>, n: usize, m: Option<usize>, dtype: Option<AnyDType>, requires_grad: bool) -> PyResult<PyTensor> {
     let m = m.unwrap_or(n);
     let dtype = dtype.map_or_else(default_float, |d| d.0);
-    let whole = Tensor::eye(n.max(m), dtype).or_raise()?;
-    finish(whole.narrow(0, 0, n).and_then(|t| t.narrow(1, 0, m)?.contiguous()).or_raise()?, requires_grad)
+    let value = detached(py, || Tensor::eye(n.max(m), dtype)?.narrow(0, 0, n)?.narrow(1, 0, m)?.contiguous())?;
+    finish(value, requires_grad)
 }
 
 /// Whole numbers uniform in [low, high): `randint(high, size)` or `randint(low, high, size)`.
 #[pyfunction]
 #[pyo3(signature = (low, high=None, size=None, *, dtype=None))]
 fn randint(
+    py: Python<'_>,
     low: i64,
     high: Option<&Bound<'_, PyAny>>,
     size: Option<crate::args::Ints>,
@@ -329,30 +346,35 @@ fn randint(
         (None, Some(size)) => (0, low, size),
         (None, None) => return Err(PyTypeError::new_err("randint: give the size")),
     };
-    let out = Tensor::randint(low, high, size.0.as_slice()).or_raise()?;
-    finish(out.to_dtype(dtype.map_or(DType::I64, |d| d.0)).or_raise()?, false)
+    let dtype = dtype.map_or(DType::I64, |d| d.0);
+    finish(detached(py, || Tensor::randint(low, high, size.0.as_slice())?.to_dtype(dtype))?, false)
 }
 
 /// A random order of `0..n`.
 #[pyfunction]
-fn randperm(n: usize) -> PyResult<PyTensor> {
-    Ok(Tensor::randperm(n).or_raise()?.into())
+fn randperm(py: Python<'_>, n: usize) -> PyResult<PyTensor> {
+    Ok(detached(py, || Tensor::randperm(n))?.into())
 }
 
 /// Normal with this mean and standard deviation.
 #[pyfunction]
 #[pyo3(signature = (mean=0.0, std=1.0, size=None, *, dtype=None))]
-fn normal(mean: f64, std: f64, size: Option<crate::args::Ints>, dtype: Option<AnyDType>) -> PyResult<PyTensor> {
-    let size = size.unwrap_or_default();
-    Ok(Tensor::normal(size.0.as_slice(), mean, std, dtype.map_or_else(default_float, |d| d.0)).or_raise()?.into())
+fn normal(
+    py: Python<'_>,
+    mean: f64,
+    std: f64,
+    size: Option<crate::args::Ints>,
+    dtype: Option<AnyDType>,
+) -> PyResult<PyTensor> {
+    let (size, dtype) = (size.unwrap_or_default(), dtype.map_or_else(default_float, |d| d.0));
+    Ok(detached(py, || Tensor::normal(size.0.as_slice(), mean, std, dtype))?.into())
 }
 
 /// 1 with the probability that stands in each place.
 #[pyfunction]
-fn bernoulli(input: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
+fn bernoulli(py: Python<'_>, input: &Bound<'_, PyTensor>) -> PyResult<PyTensor> {
     let p = input.get().value()?.detach();
-    let drawn = p.rand_like().and_then(|u| u.lt(&p)?.to_dtype(p.dtype()));
-    Ok(drawn.or_raise()?.into())
+    Ok(detached(py, || p.rand_like()?.lt(&p)?.to_dtype(p.dtype()))?.into())
 }
 
 /// Starts the generator of this thread anew.

@@ -23,7 +23,7 @@ thread_local! {
     static ASKED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Ends a walk with Python's exception if a signal came: Ctrl-C's KeyboardInterrupt.
+/// Ends a walk or an operation with Python's exception if a signal came: Ctrl-C's KeyboardInterrupt.
 ///
 /// Asked before every operation, it asks Python only now and then: another thread may hold the GIL for milliseconds.
 pub fn signals() -> rushlight::Result<()> {

@@ -110,9 +110,9 @@ impl _Layer {
     }
 
     /// The parameters by name, as the layer was made.
-    fn parameters(&self) -> Vec<(String, PyTensor)> {
-        let inner = self.lock();
-        let named = each!(&*inner, x => x.named_parameters());
+    fn parameters(&self, py: Python<'_>) -> Vec<(String, PyTensor)> {
+        // Without the GIL, for which a `forward` that holds the lock may wait.
+        let named = py.detach(|| each!(&*self.lock(), x => x.named_parameters()));
         named.into_iter().map(|(name, t)| (name, PyTensor::from(t.detach()))).collect()
     }
 
@@ -152,50 +152,53 @@ impl _Layer {
                 AttentionMasks { key_padding_mask: key_padding_mask.clone(), attn_mask: attn_mask.clone(), causal };
             let x = &x.0;
             let needed = || rushlight::Error::invalid("forward", "a second input is missing");
-            let out: Vec<Tensor> = match &*inner {
-                Inner::Rnn(l) => pair(match &lengths {
-                    Some(n) => l.forward_padded(x, n, a.as_ref()),
-                    None => l.forward(x, a.as_ref()),
-                })?,
-                Inner::Gru(l) => pair(match &lengths {
-                    Some(n) => l.forward_padded(x, n, a.as_ref()),
-                    None => l.forward(x, a.as_ref()),
-                })?,
-                Inner::Lstm(l) => {
-                    let state = a.clone().zip(b.clone()).map(|(h, c)| LstmState { h, c });
-                    let (y, s) = match &lengths {
-                        Some(n) => l.forward_padded(x, n, state.as_ref()),
-                        None => l.forward(x, state.as_ref()),
-                    }?;
-                    vec![y, s.h, s.c]
-                }
-                Inner::Attention(l) => {
-                    let kv = a.as_ref().unwrap_or(x);
-                    match weights {
-                        true => pair(l.forward_with_weights(x, kv, &masks))?,
-                        false => vec![l.forward(x, kv, &masks)?],
+            let forward = || -> Result<Vec<Tensor>> {
+                Ok(match &*inner {
+                    Inner::Rnn(l) => pair(match &lengths {
+                        Some(n) => l.forward_padded(x, n, a.as_ref()),
+                        None => l.forward(x, a.as_ref()),
+                    })?,
+                    Inner::Gru(l) => pair(match &lengths {
+                        Some(n) => l.forward_padded(x, n, a.as_ref()),
+                        None => l.forward(x, a.as_ref()),
+                    })?,
+                    Inner::Lstm(l) => {
+                        let state = a.clone().zip(b.clone()).map(|(h, c)| LstmState { h, c });
+                        let (y, s) = match &lengths {
+                            Some(n) => l.forward_padded(x, n, state.as_ref()),
+                            None => l.forward(x, state.as_ref()),
+                        }?;
+                        vec![y, s.h, s.c]
                     }
-                }
-                Inner::Encoder(l) => match weights {
-                    true => pair(l.forward_with_weights(x, &masks))?,
-                    false => vec![l.forward(x, &masks)?],
-                },
-                Inner::Decoder(l) => {
-                    let masks = DecoderMasks {
-                        tgt_mask: attn_mask,
-                        tgt_key_padding_mask: key_padding_mask,
-                        memory_mask,
-                        memory_key_padding_mask,
-                    };
-                    vec![l.forward(x, a.as_ref().ok_or_else(needed)?, &masks)?]
-                }
+                    Inner::Attention(l) => {
+                        let kv = a.as_ref().unwrap_or(x);
+                        match weights {
+                            true => pair(l.forward_with_weights(x, kv, &masks))?,
+                            false => vec![l.forward(x, kv, &masks)?],
+                        }
+                    }
+                    Inner::Encoder(l) => match weights {
+                        true => pair(l.forward_with_weights(x, &masks))?,
+                        false => vec![l.forward(x, &masks)?],
+                    },
+                    Inner::Decoder(l) => {
+                        let masks = DecoderMasks {
+                            tgt_mask: attn_mask,
+                            tgt_key_padding_mask: key_padding_mask,
+                            memory_mask,
+                            memory_key_padding_mask,
+                        };
+                        vec![l.forward(x, a.as_ref().ok_or_else(needed)?, &masks)?]
+                    }
+                })
             };
+            let out = forward();
             // The layer does not keep what belongs to Python, so that optimizers find their parameters alone.
             each!(&mut *inner, l => l.visit_mut(&mut Path::default(), &mut |_, _, t| {
                 *t = Tensor::zeros(0, t.dtype())?;
                 Ok(())
             }))?;
-            Ok(out)
+            out
         })?;
         Ok(out.into_iter().map(PyTensor::from).collect())
     }

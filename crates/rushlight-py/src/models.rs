@@ -22,7 +22,7 @@ fn _save(py: Python<'_>, tensors: std::collections::BTreeMap<String, Py<PyTensor
 
 #[pyfunction]
 fn _load(py: Python<'_>, path: String) -> PyResult<std::collections::BTreeMap<String, PyTensor>> {
-    let state = py.detach(|| TensorFile::open(path)?.load()).or_raise()?;
+    let state = detached(py, || TensorFile::open(path)?.load())?;
     Ok(state.into_iter().map(|(name, t)| (name, t.into())).collect())
 }
 
@@ -34,7 +34,7 @@ struct PyPretrained(Pretrained);
 impl PyPretrained {
     #[new]
     fn new(py: Python<'_>, path: String) -> PyResult<PyPretrained> {
-        Ok(PyPretrained(py.detach(|| Pretrained::load(path)).or_raise()?))
+        Ok(PyPretrained(detached(py, || Pretrained::load(path))?))
     }
 
     #[getter]
@@ -43,13 +43,13 @@ impl PyPretrained {
     }
 
     /// The tokens of a text that is to be continued.
-    fn encode(&self, text: &str) -> PyResult<Vec<i64>> {
-        self.0.prompt(text).or_raise()
+    fn encode(&self, py: Python<'_>, text: &str) -> PyResult<Vec<i64>> {
+        py.detach(|| self.0.prompt(text)).or_raise()
     }
 
     /// The text of tokens.
-    fn decode(&self, ids: Vec<i64>) -> PyResult<String> {
-        self.0.tokenizer().and_then(|t| t.decode(&ids)).or_raise()
+    fn decode(&self, py: Python<'_>, ids: Vec<i64>) -> PyResult<String> {
+        py.detach(|| self.0.tokenizer().and_then(|t| t.decode(&ids))).or_raise()
     }
 
     /// `[batch, length]` of tokens to logits (BERT: to vectors).
@@ -79,7 +79,7 @@ impl PyPretrained {
         }
     }
 
-    /// The tokens that follow `tokens`; Ctrl-C ends it between two.
+    /// The tokens that follow `tokens`; Ctrl-C ends it between two operations.
     #[pyo3(signature = (tokens, max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed))]
     fn generate(
         &self,
@@ -108,20 +108,18 @@ impl PyPretrained {
         let mut feed = all.clone();
         for _ in 0..max_new_tokens {
             py.check_signals()?;
-            let next = py
-                .detach(|| {
-                    rushlight::no_grad(|| {
-                        let tokens = Tensor::from_vec(feed.clone(), [1, feed.len()])?;
-                        let logits = match &self.0.network {
-                            Network::Gpt(m) => m.next_logits(&tokens, &mut cache)?,
-                            Network::Llama(m) => m.next_logits(&tokens, &mut cache)?,
-                            Network::Bert(m) => m.forward(&tokens, None)?,
-                        };
-                        let logits = logits.to_dtype(DType::F32)?.reshape(-1)?.to_vec::<f32>()?;
-                        sampling.choose(&logits, &all, &mut generator)
-                    })
+            let next = detached(py, || {
+                rushlight::no_grad(|| {
+                    let tokens = Tensor::from_vec(feed.clone(), [1, feed.len()])?;
+                    let logits = match &self.0.network {
+                        Network::Gpt(m) => m.next_logits(&tokens, &mut cache)?,
+                        Network::Llama(m) => m.next_logits(&tokens, &mut cache)?,
+                        Network::Bert(m) => m.forward(&tokens, None)?,
+                    };
+                    let logits = logits.to_dtype(DType::F32)?.reshape(-1)?.to_vec::<f32>()?;
+                    sampling.choose(&logits, &all, &mut generator)
                 })
-                .or_raise()?;
+            })?;
             if self.0.eos.contains(&next) {
                 break;
             }
@@ -142,7 +140,7 @@ impl PySentenceEncoder {
     /// From a folder.
     #[staticmethod]
     fn from_pretrained(py: Python<'_>, folder: std::path::PathBuf) -> PyResult<PySentenceEncoder> {
-        Ok(PySentenceEncoder(py.detach(|| SentenceEncoder::from_pretrained(folder)).or_raise()?))
+        Ok(PySentenceEncoder(detached(py, || SentenceEncoder::from_pretrained(folder))?))
     }
 
     /// A row for each text, of length 1, so that products are cosines.

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 
 use crate::autograd::{self, Leaf};
 use crate::error::OrRaise;
+use crate::ops::{self, LONG};
 
 /// An n-dimensional array of one dtype, as PyTorch's.
 #[pyclass(name = "Tensor", module = "rushlight", subclass, frozen, weakref)]
@@ -177,7 +178,7 @@ impl PyTensor {
     /// `f` of this: as a view where it shares its elements, else as a tensor of its own.
     pub fn view_of(
         slf: &Bound<'_, PyTensor>,
-        f: impl FnOnce(&Tensor) -> rushlight::Result<Tensor>,
+        f: impl FnOnce(&Tensor) -> rushlight::Result<Tensor> + Send,
     ) -> PyResult<PyTensor> {
         PyTensor::view_or_detached(slf, false, f)
     }
@@ -186,10 +187,13 @@ impl PyTensor {
     pub fn view_or_detached(
         slf: &Bound<'_, PyTensor>,
         detached: bool,
-        f: impl FnOnce(&Tensor) -> rushlight::Result<Tensor>,
+        f: impl FnOnce(&Tensor) -> rushlight::Result<Tensor> + Send,
     ) -> PyResult<PyTensor> {
         let (base, was_detached, value) = PyTensor::base(slf)?;
-        let out = autograd::run(|| f(&value)).or_raise()?;
+        // Most views take no time; the elements are copied where no layout can reach them.
+        let copied = !value.is_contiguous() && value.numel() >= LONG;
+        let out =
+            if copied { ops::detached(slf.py(), || f(&value))? } else { autograd::run(|| f(&value)).or_raise()? };
         if !out.shares_storage(&value) {
             return Ok(out.into());
         }

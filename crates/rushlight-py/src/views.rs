@@ -162,7 +162,8 @@ impl PyTensor {
     #[pyo3(signature = (*repeats))]
     fn repeat<'py>(&self, py: Python<'py>, repeats: &Bound<'py, PyTuple>) -> PyResult<PyTensor> {
         let (x, repeats) = (self.value()?, shape_of(repeats)?);
-        crate::ops::compute(py, x.numel(), move || x.repeat(repeats.as_slice()))
+        let copies = repeats.iter().fold(1, |all: usize, &n| all.saturating_mul(n.max(0) as usize));
+        crate::ops::compute(py, x.numel().saturating_mul(copies), move || x.repeat(repeats.as_slice()))
     }
 
     /// All dims reversed; of a matrix the transpose.

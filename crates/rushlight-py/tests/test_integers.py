@@ -127,3 +127,48 @@ def test_what_bools_refuse_says_what_to_use():
     for f in (lambda: a**a, lambda: a // a, lambda: a % a, lambda: -a):
         with pytest.raises(TypeError, match="bool"):
             f()
+
+
+@pytest.mark.parametrize("name", ["int64", "uint8"])
+@pytest.mark.parametrize("shift", [operator.lshift, operator.rshift], ids=["up", "down"])
+def test_shifts_are_pytorchs(name, shift):
+    ours, theirs = pair(name)
+    for n in (0, 1, 3, 7, 8, 63, 64, 100, -1):
+        same(shift(ours, n), shift(theirs, n))
+        by = torch.tensor([n, 1, 0, 2, n, 5])
+        same(shift(ours, rl.tensor(by.tolist())), shift(theirs, by))
+    for x in (ours, theirs):
+        y = x * 1
+        y <<= 2
+        y >>= 1
+        assert y.tolist() == ((x << 2) >> 1).tolist()
+    same(shift(100, rl.tensor([0, 1, 2])), shift(100, torch.tensor([0, 1, 2])))
+    same(shift(rl.tensor([True, False]), 1), shift(torch.tensor([True, False]), 1))
+    assert rl.bitwise_left_shift(ours, 1).tolist() == (theirs << 1).tolist()
+    assert ours.bitwise_right_shift(1).tolist() == (theirs >> 1).tolist()
+
+
+@pytest.mark.parametrize("shift", [operator.lshift, operator.rshift], ids=["up", "down"])
+def test_what_has_no_places_is_not_shifted(shift):
+    for x, by in [([True], [True]), ([1.5], 1), ([1], 1.5), ([1.5], [1])]:
+        for library in (rl, torch):
+            number = library.tensor(by) if isinstance(by, list) else by
+            with pytest.raises((TypeError, NotImplementedError)):
+                shift(library.tensor(x), number)
+
+
+def test_absolutes_of_bools_and_negative_powers_of_integers_are_refused():
+    for library in (rl, torch):
+        with pytest.raises((TypeError, NotImplementedError)):
+            library.tensor([True]).abs()
+        with pytest.raises((TypeError, NotImplementedError)):
+            abs(library.tensor([True]))
+        for values in ([2], [1], [True]):
+            for power in (-1, -2, -(2**40)):
+                with pytest.raises((ValueError, RuntimeError)):
+                    library.tensor(values) ** power
+        with pytest.raises((ValueError, RuntimeError)):
+            library.tensor([2], dtype=library.uint8) ** -1
+    bases, powers = [0, 1, -1, 2, 5, -1], [-1, -2, -3, -2, -9, -2]
+    same(rl.tensor(bases) ** rl.tensor(powers), torch.tensor(bases) ** torch.tensor(powers))
+    same(2 ** rl.tensor([-1, 3]), 2 ** torch.tensor([-1, 3]))

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -92,3 +94,66 @@ def test_a_handler_of_ones_own_runs_inside_a_walk():
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
+
+
+# Each would take minutes or longer.
+ENDLESS = {
+    "einsum": """
+letters = [chr(c) for c in [*range(97, 123), *range(65, 91)]]
+equation = ",".join(a + b for a, b in zip(letters, letters[1:])) + "->" + letters[0] + letters[-1]
+square = rl.rand(2500, 2500) / 2500
+run = lambda: [rl.einsum(equation, *[square] * 51) for _ in range(100)]
+""",
+    "layers": """
+layer = nn.TransformerEncoderLayer(512, 8)
+x = rl.rand(16, 512, 512)
+run = lambda: [layer(x) for _ in range(10**6)]
+""",
+    "gradcheck": """
+x = rl.rand(10**5, dtype=rl.float64, requires_grad=True)
+run = lambda: rl.autograd.gradcheck(lambda x: x.exp(), x)
+""",
+    "training": """
+x = rl.rand(8, 8, requires_grad=True)
+def run():
+    while True:
+        (x @ x).sum().backward()
+""",
+    "small_operations": """
+x = rl.rand(8)
+def run():
+    while True:
+        rl.lerp(x, x, 0.5)
+""",
+    "in_place": """
+x = rl.rand(10**6)
+def run():
+    while True:
+        x.mul_(1.0)
+""",
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_process_that_computes_ends_at_ctrl_c(name):
+    script = f"""
+import rushlight as rl
+from rushlight import nn
+{ENDLESS[name]}
+print("begun", flush=True)
+try:
+    run()
+except KeyboardInterrupt:
+    assert rl.ones(3).add(1).tolist() == [2, 2, 2]
+    print("interrupted", (rl.rand(300, 300) @ rl.ones(300, 300)).shape)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "begun\n"
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            # No measure of how soon: other work may have the processors.
+            out, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0 and out == "interrupted (300, 300)\n"

@@ -39,7 +39,7 @@ eq ne lt le gt ge""".split():
 for _operator, _name in {
     "__iadd__": "add", "__isub__": "sub", "__imul__": "mul", "__itruediv__": "div", "__ipow__": "pow",
     "__ifloordiv__": "floor_divide", "__imod__": "remainder", "__iand__": "bitwise_and", "__ior__": "bitwise_or",
-    "__ixor__": "bitwise_xor",
+    "__ixor__": "bitwise_xor", "__ilshift__": "bitwise_left_shift", "__irshift__": "bitwise_right_shift",
 }.items():
     setattr(Tensor, _operator, _in_place(_name + "_", getattr(Tensor, _name)))
 

@@ -1,6 +1,6 @@
 //! Elements that lie in memory of others: what describes them, read in order or used in place.
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rushlight::{DType, Element, Tensor, bf16, f16};
@@ -34,13 +34,26 @@ pub fn parse(interface: &Bound<'_, PyDict>) -> PyResult<Array> {
         _ => None,
     };
     let (start, _): (usize, bool) = item("data")?.extract()?;
-    Ok(Array { start, code, shape: item("shape")?.extract()?, strides })
+    let shape: Vec<usize> = item("shape")?.extract()?;
+    if strides.as_ref().is_some_and(|s: &Vec<isize>| s.len() != shape.len()) {
+        return Err(PyValueError::new_err(format!(
+            "the array's interface has shape {shape:?}, but strides {strides:?}"
+        )));
+    }
+    if start == 0 && !shape.contains(&0) {
+        return Err(PyValueError::new_err("the array's interface says that its elements are at address 0"));
+    }
+    Ok(Array { start, code, shape, strides })
 }
 
-/// The elements of an array of `T`, in row-major order, converted by `f`.
-pub fn read<T: Copy, U>(array: &Array, f: impl Fn(T) -> U) -> Vec<U> {
-    let count: usize = array.shape.iter().product();
-    let mut out = Vec::with_capacity(count);
+/// The elements of an array of `T`, in row-major order, converted by `f`. A broadcast array may have more than memory holds.
+pub fn read<T: Copy, U>(array: &Array, f: impl Fn(T) -> U) -> PyResult<Vec<U>> {
+    let shape = &array.shape;
+    let count = if shape.contains(&0) { Some(0) } else { shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) };
+    let count = count.ok_or_else(|| PyValueError::new_err(format!("an array of shape {shape:?} is too large")))?;
+    let mut out = Vec::new();
+    out.try_reserve_exact(count)
+        .map_err(|_| PyMemoryError::new_err(format!("no memory for a copy of an array of shape {shape:?}")))?;
     let size = size_of::<T>() as isize;
     let rank = array.shape.len();
     let strides = array.strides.clone().unwrap_or_else(|| {
@@ -62,7 +75,7 @@ pub fn read<T: Copy, U>(array: &Array, f: impl Fn(T) -> U) -> Vec<U> {
             index[d] = 0;
         }
     }
-    out
+    Ok(out)
 }
 
 /// A copy of an array, of `dtype` or the array's own.
@@ -79,17 +92,17 @@ pub fn copied(array: &Array) -> PyResult<Tensor> {
         Tensor::from_vec(data, array.shape.clone()).or_raise()
     }
     match array.code.as_str() {
-        "f4" => made(array, read(array, |x: f32| x)),
-        "f8" => made(array, read(array, |x: f64| x)),
-        "f2" => made(array, read(array, f16::from_bits)),
-        "i8" => made(array, read(array, |x: i64| x)),
-        "i4" => made(array, read(array, |x: i32| x as i64)),
-        "i2" => made(array, read(array, |x: i16| x as i64)),
-        "i1" => made(array, read(array, |x: i8| x as i64)),
-        "u1" => made(array, read(array, |x: u8| x)),
-        "u2" => made(array, read(array, |x: u16| x as i64)),
-        "u4" => made(array, read(array, |x: u32| x as i64)),
-        "b1" => made(array, read(array, |x: u8| x != 0)),
+        "f4" => made(array, read(array, |x: f32| x)?),
+        "f8" => made(array, read(array, |x: f64| x)?),
+        "f2" => made(array, read(array, f16::from_bits)?),
+        "i8" => made(array, read(array, |x: i64| x)?),
+        "i4" => made(array, read(array, |x: i32| x as i64)?),
+        "i2" => made(array, read(array, |x: i16| x as i64)?),
+        "i1" => made(array, read(array, |x: i8| x as i64)?),
+        "u1" => made(array, read(array, |x: u8| x)?),
+        "u2" => made(array, read(array, |x: u16| x as i64)?),
+        "u4" => made(array, read(array, |x: u32| x as i64)?),
+        "b1" => made(array, read(array, |x: u8| x != 0)?),
         other => Err(PyTypeError::new_err(format!("tensor: arrays of NumPy's {other} are not supported; use astype"))),
     }
 }
@@ -146,7 +159,7 @@ pub fn in_order(shape: &[usize], strides: Option<&[isize]>, unit: isize) -> bool
     strides.is_none_or(|strides| {
         shape.iter().zip(strides).rev().all(|(&n, &s)| {
             let fits = n == 1 || s == expected;
-            expected *= n as isize;
+            expected = expected.wrapping_mul(n as isize);
             fits
         })
     })

@@ -212,7 +212,7 @@ fn _from_dlpack(py: Python<'_>, source: &Bound<'_, PyAny>) -> PyResult<PyTensor>
     let code = numpy_code(dtype).unwrap_or("u2").to_string();
     let array = Array { start, code, shape, strides };
     let out = match dtype {
-        DType::BF16 => Tensor::from_vec(read(&array, bf16::from_bits), array.shape.clone()).or_raise()?,
+        DType::BF16 => Tensor::from_vec(read(&array, bf16::from_bits)?, array.shape.clone()).or_raise()?,
         _ => copied(&array)?,
     };
     drop(owner);

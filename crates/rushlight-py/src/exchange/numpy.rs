@@ -8,6 +8,7 @@ use rushlight::{DType, Tensor, bf16};
 use super::array::{Array, copied, in_order, in_place, parse, read};
 use crate::dtype::{AnyDType, numpy_code};
 use crate::error::OrRaise;
+use crate::ops::compute;
 use crate::tensor::PyTensor;
 
 /// A tensor over an array's memory, or of a copy where it cannot be used in place.
@@ -57,9 +58,15 @@ impl PyTensor {
         Ok(ArrayView(self.value()?.detach()))
     }
 
+    /// The elements in row-major order as bytes, of any dtype. Without it a whole number would say how many zeros.
+    fn __bytes__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        self._to_bytes(py)
+    }
+
     /// The elements as bytes, for pickling.
     fn _to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let x = self.value()?.detach().contiguous().or_raise()?;
+        let x = self.value()?.detach();
+        let x = compute(py, x.numel(), move || x.contiguous())?.value()?;
         let len = x.numel() * x.dtype().size();
         if len == 0 {
             return Ok(PyBytes::new(py, &[]));
@@ -84,7 +91,7 @@ fn _from_bytes(data: &[u8], dtype: AnyDType, shape: Vec<usize>) -> PyResult<PyTe
     };
     let array = Array { start: data.as_ptr() as usize, code: code.to_string(), shape, strides };
     if dtype.0 == DType::BF16 {
-        return Ok(Tensor::from_vec(read(&array, bf16::from_bits), array.shape).or_raise()?.into());
+        return Ok(Tensor::from_vec(read(&array, bf16::from_bits)?, array.shape).or_raise()?.into());
     }
     Ok(copied(&array)?.into())
 }

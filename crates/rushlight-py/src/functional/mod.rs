@@ -20,7 +20,8 @@ macro_rules! functions {
             #[pyo3(signature = (input, $($sig)*))]
             fn $name(py: Python<'_>, input: Tensored, $($arg: $ty),*) -> PyResult<PyTensor> {
                 let $x = input.0;
-                compute(py, $x.numel(), move || $body)
+                let load = $x.numel()$(.max(crate::ops::Load::load(&$arg, &$x)))*;
+                compute(py, load, move || $body)
             }
         )*
         fn register_table(m: &Bound<'_, PyModule>) -> PyResult<()> {

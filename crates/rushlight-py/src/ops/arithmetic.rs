@@ -96,12 +96,10 @@ fn power(a: Tensor, b: Operand) -> rushlight::Result<Tensor> {
         _ => a,
     };
     match b {
-        Operand::Int(n) if i32::try_from(n).is_ok() => {
-            if n < 0 && !a.dtype().is_float() {
-                return Err(rushlight::Error::invalid("pow", "integers to a negative integer power are not integers"));
-            }
-            a.powi(n as i32)
+        Operand::Int(n) if n < 0 && !a.dtype().is_float() => {
+            Err(rushlight::Error::invalid("pow", "integers to a negative integer power are not integers; use float()"))
         }
+        Operand::Int(n) if i32::try_from(n).is_ok() => a.powi(n as i32),
         Operand::Float(x) if a.dtype().is_float() => a.powf(x),
         b => {
             let (a, b) = meet(a, b)?;

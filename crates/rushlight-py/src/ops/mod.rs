@@ -3,13 +3,14 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use rushlight::{Arg, DType, Tensor};
+use rushlight::{Arg, DType, Tensor, with_interrupt};
 
 use crate::args::Operand;
 use crate::autograd;
 use crate::dtype::AnyDType;
-use crate::error::{OrRaise, Raised};
+use crate::error::{OrRaise, Raised, signals};
 use crate::tensor::PyTensor;
+pub use load::Load;
 
 /// A table of operations of one tensor and arguments.
 macro_rules! both {
@@ -20,7 +21,8 @@ macro_rules! both {
             #[pyo3(signature = ($($sig)*))]
             pub fn $name(&self, py: Python<'_>, $($arg: $ty),*) -> PyResult<PyTensor> {
                 let $x = self.value()?;
-                compute(py, $x.numel(), move || $body)
+                let load = $x.numel()$(.max(crate::ops::Load::load(&$arg, &$x)))*;
+                compute(py, load, move || $body)
             }
         )*}
 
@@ -44,6 +46,7 @@ macro_rules! both {
 
 mod arithmetic;
 mod bits;
+mod load;
 mod operators;
 mod pairs;
 mod places;
@@ -52,22 +55,26 @@ mod reductions;
 mod unary;
 
 /// From this many elements on an operation gives the GIL away. Below, it ends sooner than another thread gives it back.
-const LONG: usize = 1 << 13;
+pub const LONG: usize = 1 << 13;
 
-/// `f` in Python's grad mode, without the GIL if it is long.
+/// `f` in Python's grad mode; where it touches many elements without the GIL, and ended by Ctrl-C between two kernels.
 #[inline]
 pub fn compute<E: Into<Raised> + Send>(
     py: Python<'_>,
     elements: usize,
     f: impl FnOnce() -> Result<Tensor, E> + Send,
 ) -> PyResult<PyTensor> {
-    let out = if elements < LONG { autograd::run(f) } else { py.detach(|| autograd::run(f)) };
+    let out = if elements < LONG { autograd::run(f) } else { apart(py, f) };
     out.map(PyTensor::from).map_err(|e| e.into().into())
 }
 
-/// As [`compute`], for any result.
+/// As [`compute`] of many elements, for any result.
 pub fn detached<R: Send>(py: Python<'_>, f: impl FnOnce() -> rushlight::Result<R> + Send) -> PyResult<R> {
-    py.detach(|| autograd::run(f)).or_raise()
+    apart(py, f).or_raise()
+}
+
+fn apart<R: Send>(py: Python<'_>, f: impl FnOnce() -> R + Send) -> R {
+    py.detach(|| with_interrupt(signals, || autograd::run(f)))
 }
 
 /// Ints in `*args`.
@@ -127,6 +134,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     unary::table::register(m)?;
     pairs::table::register(m)?;
     arithmetic::table::register(m)?;
+    bits::table::register(m)?;
     products::table::register(m)?;
     reductions::register(m)?;
     places::table::register(m)

@@ -4,10 +4,8 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use rushlight::Tensor;
 
-use super::{Tensored, arithmetic, compute, meet};
+use super::{Load, Tensored, arithmetic, bits, compute, meet};
 use crate::args::Operand;
-use crate::autograd;
-use crate::error::OrRaise;
 use crate::tensor::PyTensor;
 
 /// Puts `new` in the place of the value of `slf`, cast to its dtype.
@@ -23,7 +21,11 @@ pub fn store(slf: &Bound<'_, PyTensor>, op: &str, new: Tensor) -> PyResult<()> {
     }
     let dtype = old.dtype();
     drop(old);
-    let new = if new.dtype() == dtype { new } else { autograd::run(|| new.to_dtype(dtype)).or_raise()? };
+    let new = if new.dtype() == dtype {
+        new
+    } else {
+        compute(slf.py(), new.numel(), move || new.to_dtype(dtype))?.value()?
+    };
     slf.get().replace(slf.py(), new)
 }
 
@@ -51,7 +53,7 @@ impl PyTensor {
     }
     fn __rfloordiv__(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
         let a = self.value()?;
-        compute(py, a.numel(), move || {
+        compute(py, a.numel().max(other.load(&a)), move || {
             let (a, b) = meet(a, other)?;
             arithmetic::floored(&b, &a)
         })
@@ -61,7 +63,7 @@ impl PyTensor {
     }
     fn __rmod__(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
         let a = self.value()?;
-        compute(py, a.numel(), move || {
+        compute(py, a.numel().max(other.load(&a)), move || {
             let (a, b) = meet(a, other)?;
             arithmetic::rest(&b, &a)
         })
@@ -84,12 +86,32 @@ impl PyTensor {
     fn __rxor__(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
         self.bitwise_xor(py, other)
     }
+    fn __lshift__(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+        self.bitwise_left_shift(py, other)
+    }
+    fn __rlshift__(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+        let a = self.value()?;
+        compute(py, a.numel().max(other.load(&a)), move || {
+            let (a, b) = meet(a, other)?;
+            bits::shifted("bitwise_left_shift", &b, &a, bits::left)
+        })
+    }
+    fn __rshift__(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+        self.bitwise_right_shift(py, other)
+    }
+    fn __rrshift__(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
+        let a = self.value()?;
+        compute(py, a.numel().max(other.load(&a)), move || {
+            let (a, b) = meet(a, other)?;
+            bits::shifted("bitwise_right_shift", &b, &a, bits::right)
+        })
+    }
     fn __sub__(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
         self.sub(py, other, None)
     }
     fn __rsub__(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
         let a = self.value()?;
-        compute(py, a.numel(), move || {
+        compute(py, a.numel().max(other.load(&a)), move || {
             arithmetic::no_bools("sub", &a, &other)?;
             let (a, b) = meet(a, other)?;
             b.sub(&a)
@@ -100,7 +122,7 @@ impl PyTensor {
     }
     fn __rtruediv__(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
         let a = self.value()?;
-        compute(py, a.numel(), move || {
+        compute(py, a.numel().max(other.load(&a)), move || {
             let (a, b) = meet(a, other)?;
             b.div(&a)
         })
@@ -113,7 +135,7 @@ impl PyTensor {
     }
     fn __rpow__(&self, py: Python<'_>, base: Operand, _modulo: Option<Py<PyAny>>) -> PyResult<PyTensor> {
         let a = self.value()?;
-        compute(py, a.numel(), move || {
+        compute(py, a.numel().max(base.load(&a)), move || {
             let (a, b) = meet(a, base)?;
             arithmetic::raised(&b, &a)
         })
@@ -123,7 +145,7 @@ impl PyTensor {
     }
     fn __rmatmul__(&self, py: Python<'_>, other: Tensored) -> PyResult<PyTensor> {
         let x = self.value()?;
-        compute(py, x.numel(), move || other.0.matmul(&x))
+        compute(py, x.numel().max(other.load(&x)), move || other.0.matmul(&x))
     }
     fn __neg__(&self, py: Python<'_>) -> PyResult<PyTensor> {
         self.neg(py)

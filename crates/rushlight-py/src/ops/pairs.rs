@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 
 use super::arithmetic::{are_bools, floored, rest, times};
-use super::{bits, compute, meet};
+use super::{Load, bits, compute, meet};
 use crate::args::Operand;
 use crate::tensor::PyTensor;
 
@@ -14,7 +14,7 @@ macro_rules! pairs {
             $(#[$doc])*
             pub fn $name(&self, py: Python<'_>, other: Operand) -> PyResult<PyTensor> {
                 let a = self.value()?;
-                compute(py, a.numel().max(other.numel()), move || {
+                compute(py, a.numel().max(other.load(&a)), move || {
                     let ($a, $b) = meet(a, other)?;
                     $body
                 })

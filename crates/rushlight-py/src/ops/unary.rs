@@ -9,8 +9,12 @@ use crate::dtype::AnyDType;
 use crate::tensor::PyTensor;
 
 both! { table:
-    /// `|x|`
-    abs()() = |x| x.abs();
+    /// `|x|`. TypeError: bools.
+    abs()() = |x| if x.dtype() == DType::Bool {
+        Err(rushlight::Error::dtype("abs", DType::Bool, "expected numbers; a bool has no sign"))
+    } else {
+        x.abs()
+    };
     /// `eˣ`
     exp()() = |x| x.exp();
     /// `eˣ − 1`

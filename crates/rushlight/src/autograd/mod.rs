@@ -20,6 +20,7 @@ pub use checkpoint::checkpoint;
 pub use gradcheck::{GradCheck, gradcheck, gradgradcheck};
 pub use gradients::Gradients;
 pub use handle::HookHandle;
+pub(crate) use interrupt::interrupted_before;
 pub use interrupt::with_interrupt;
 use node::{Backward, Rule};
 pub(crate) use node::{InPlace, Node, ViewFn};

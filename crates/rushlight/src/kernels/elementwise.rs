@@ -159,8 +159,7 @@ fn blocks2<A: Element, B: Element, R: Element>(
     f: &(dyn Fn(&mut [R], &[A], &[B]) + Sync),
 ) {
     let (a, b) = (Reader::new(a), Reader::new(b));
-    // Streamed if both are read from memory; else the function or the gathering takes longer than memory does.
-    let len = if a.is_contiguous() && b.is_contiguous() { out.len() } else { 0 };
+    let len = if sources(&[a.begin(), b.begin()]) == 2 { out.len() } else { 0 };
     parallel::chunks(out, GRAIN, |start, piece| {
         let (mut sa, mut sb) = (Scratch::none(), Scratch::none());
         stream::blocks(len, piece, |first, out| {
@@ -180,8 +179,7 @@ fn blocks3<A: Element, B: Element, C: Element, R: Element>(
     f: &(dyn Fn(&mut [R], &[A], &[B], &[C]) + Sync),
 ) {
     let (a, b, c) = (Reader::new(a), Reader::new(b), Reader::new(c));
-    let whole = [a.is_contiguous(), b.is_contiguous(), c.is_contiguous()].into_iter().filter(|whole| *whole).count();
-    let len = if whole >= 2 { out.len() } else { 0 };
+    let len = if sources(&[a.begin(), b.begin(), c.begin()]) >= 2 { out.len() } else { 0 };
     parallel::chunks(out, GRAIN, |start, piece| {
         let (mut sa, mut sb, mut sc) = (Scratch::none(), Scratch::none(), Scratch::none());
         stream::blocks(len, piece, |first, out| {
@@ -192,10 +190,37 @@ fn blocks3<A: Element, B: Element, C: Element, R: Element>(
     });
 }
 
+/// How many different stretches of memory are read in place. An output is streamed where they are two: else the function
+/// or the gathering takes longer than memory does, and the copy is lost. `x + x` reads one.
+fn sources(places: &[Option<*const u8>]) -> usize {
+    let new = |i: usize| places[i].is_some() && !places[..i].contains(&places[i]);
+    (0..places.len()).filter(|&i| new(i)).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{Layout, Shape};
+
+    #[test]
+    fn one_operand_twice_is_one_source() {
+        let (x, y) = ([1.5f32; 3000], [2.0f32; 3000]);
+        let (whole, column) =
+            (Layout::contiguous(Shape::from(3000)), Layout::new(3000.into(), [0].into_iter().collect(), 0));
+        let place = |data, layout| Reader::<f32>::new(Strided::new(data, layout)).begin();
+        let (a, b, none) = (place(&x, &whole), place(&y, &whole), place(&x, &column));
+        assert_eq!(none, None);
+        assert_eq!([sources(&[a, a]), sources(&[a, b]), sources(&[a, none])], [1, 2, 1]);
+        assert_eq!([sources(&[a, a, a]), sources(&[a, b, a]), sources(&[none, a, none])], [1, 2, 1]);
+        let sum = |out: &mut [f32], of: &[&[f32]]| {
+            out.iter_mut().enumerate().for_each(|(i, o)| *o = of.iter().map(|x| x[i]).sum());
+        };
+        let (x, mut out) = (Strided::new(&x, &whole), [f32::NAN; 3000]);
+        float2(x, x, &mut out, &|out, a, b| sum(out, &[a, b]));
+        assert!(out.iter().all(|o| *o == 3.0));
+        float3([x, x, x], &mut out, &|out, of| sum(out, &of));
+        assert!(out.iter().all(|o| *o == 4.5));
+    }
 
     /// Of rows, columns and broadcasts, below and above a block.
     #[test]

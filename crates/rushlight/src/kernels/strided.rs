@@ -108,9 +108,10 @@ impl<'a, T: Element> Reader<'a, T> {
         Reader { data: x.data, offset: x.layout.offset(), dims, strides, contiguous }
     }
 
-    /// Whether it is read where it lies, in one stream.
-    pub fn is_contiguous(&self) -> bool {
-        self.contiguous
+    /// Where its elements begin, if they are read where they lie, in one stream.
+    #[inline]
+    pub fn begin(&self) -> Option<*const u8> {
+        self.contiguous.then(|| self.data[self.offset.min(self.data.len())..].as_ptr().cast())
     }
 
     /// Elements `start..start + n` in row-major order, read in place or gathered into `scratch`.

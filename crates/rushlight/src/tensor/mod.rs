@@ -131,7 +131,9 @@ impl Tensor {
     // The two halves of `build` that do not depend on what writes, compiled once for each dtype.
     #[inline(never)]
     fn scratch<T: Element>(op: &'static str, shape: &Shape) -> Result<Buffer<T>> {
-        Buffer::try_scratch(shape.checked_numel(op)?, op)
+        let len = shape.checked_numel(op)?;
+        crate::autograd::interrupted_before(len)?;
+        Buffer::try_scratch(len, op)
     }
 
     /// Its storage as seen through its layout.

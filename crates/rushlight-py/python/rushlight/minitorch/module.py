@@ -97,8 +97,10 @@ class Module:
         """What the module computes: to be defined by those who derive from it."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.forward(*args, **kwargs)
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """What :meth:`forward` computes."""
+        compute = self.forward
+        return compute(*inputs, **named)
 
     def __repr__(self) -> str:
         lines = [f"({name}): {module!r}".replace("\n", "\n  ") for name, module in self._children()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, Callable, List, Optional, Sequence, Tuple, Type, Union
 
 import rushlight as rl
@@ -59,6 +60,11 @@ def _over(a: Tensor, b: Tensor) -> Tensor:
     return Mul.apply(a, Inv.apply(b))
 
 
+def _laid_out(name: str, doc: str) -> Any:
+    """What the tensor's data knows."""
+    return property(operator.attrgetter(f"_tensor.{name}"), doc=doc)
+
+
 class Tensor(Node):
     """A tensor of f64 in a graph. Its ``grad`` is there after ``backward`` of what was computed from it."""
 
@@ -87,20 +93,9 @@ class Tensor(Node):
         """A NumPy array of the same elements."""
         return self._tensor.view().contiguous().numpy()
 
-    @property
-    def shape(self) -> Tuple[int, ...]:
-        """Its sizes."""
-        return self._tensor.shape
-
-    @property
-    def size(self) -> int:
-        """How many elements it has."""
-        return self._tensor.size
-
-    @property
-    def dims(self) -> int:
-        """How many dims it has."""
-        return self._tensor.dims
+    shape: Tuple[int, ...] = _laid_out("shape", "Its sizes.")
+    size: int = _laid_out("size", "How many elements it has.")
+    dims: int = _laid_out("dims", "How many dims it has.")
 
     def _with(self, data: TensorData) -> Tensor:
         """A constant of the same backend."""

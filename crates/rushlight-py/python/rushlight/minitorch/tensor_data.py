@@ -98,10 +98,7 @@ class TensorData:
         packed = zip(self.shape, self.strides, strides_from_shape(self.shape))
         return all(size <= 1 or stride == wanted for size, stride, wanted in packed)
 
-    @staticmethod
-    def shape_broadcast(shape_a: UserShape, shape_b: UserShape) -> Tuple[int, ...]:
-        """:func:`shape_broadcast`"""
-        return shape_broadcast(shape_a, shape_b)
+    shape_broadcast = staticmethod(shape_broadcast)
 
     def index(self, index: Union[int, UserIndex]) -> int:
         """Where an element is in the storage. IndexingError: another number of dims; outside."""
@@ -129,7 +126,7 @@ class TensorData:
 
     def set(self, key: Union[int, UserIndex], val: float) -> None:
         """Writes the element at an index."""
-        self._storage[self.index(key)] = val
+        self._storage.select(0, self.index(key)).fill_(val)
 
     def tuple(self) -> Tuple[Storage, Tuple[int, ...], Tuple[int, ...]]:
         """Storage, shape and strides."""
