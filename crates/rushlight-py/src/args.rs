@@ -1,8 +1,9 @@
 //! Arguments: dims, sizes, numbers or tensors.
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::conversion::FromPyObjectOwned;
+use pyo3::exceptions::{PyMemoryError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyTuple};
+use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyString, PyTuple};
 use rushlight::{Arg, DType, Result, Shape, Tensor};
 use smallvec::SmallVec;
 
@@ -73,6 +74,30 @@ impl rushlight::Dims for Over {
             Some(d) => d.as_slice().indices(op, shape),
         }
     }
+}
+
+/// A sequence. One that claims more items than memory holds is a MemoryError, before the first is asked for.
+pub struct Many<T>(pub Vec<T>);
+
+impl<'a, 'py, T: FromPyObjectOwned<'py>> FromPyObject<'a, 'py> for Many<T> {
+    type Error = PyErr;
+
+    fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        let mut all = vec![];
+        if obj.cast::<PyString>().is_ok() || !obj.hasattr("__len__")? {
+            return Err(PyTypeError::new_err(format!("expected a sequence, got {}", obj.get_type())));
+        }
+        reserve(&mut all, obj.len()?)?;
+        for item in obj.try_iter()? {
+            all.push(item?.extract().map_err(Into::into)?);
+        }
+        Ok(Many(all))
+    }
+}
+
+/// Room for `count` items. MemoryError: there is none.
+pub fn reserve<T>(all: &mut Vec<T>, count: usize) -> PyResult<()> {
+    all.try_reserve_exact(count).map_err(|_| PyMemoryError::new_err(format!("no memory for {count} items")))
 }
 
 /// A tensor or a number, as the other operand.

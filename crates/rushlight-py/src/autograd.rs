@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use rushlight::{Tensor, record, with_interrupt};
 
+use crate::args::Many;
 use crate::error::{OrRaise, signals, through};
 use crate::tensor::PyTensor;
 
@@ -155,21 +156,21 @@ fn seeds(op: &str, outputs: &[Tensor], grads: Option<Vec<Option<Py<PyTensor>>>>)
 #[pyo3(signature = (tensors, grad_tensors=None, retain_graph=None, create_graph=false, inputs=None))]
 pub fn backward(
     py: Python<'_>,
-    tensors: Vec<Py<PyTensor>>,
-    grad_tensors: Option<Vec<Option<Py<PyTensor>>>>,
+    tensors: Many<Py<PyTensor>>,
+    grad_tensors: Option<Many<Option<Py<PyTensor>>>>,
     retain_graph: Option<bool>,
     create_graph: bool,
-    inputs: Option<Vec<Py<PyTensor>>>,
+    inputs: Option<Many<Py<PyTensor>>>,
 ) -> PyResult<()> {
-    let outputs = self::tensors(&tensors)?;
-    let grads = seeds("backward", &outputs, grad_tensors)?;
+    let outputs = self::tensors(&tensors.0)?;
+    let grads = seeds("backward", &outputs, grad_tensors.map(|g| g.0))?;
     let keep = retain_graph.unwrap_or(create_graph);
     let found = py.detach(|| {
         let pairs: Vec<_> = outputs.iter().zip(&grads).collect();
         callback(|| with_interrupt(signals, || rushlight::backward(&pairs, keep, create_graph)))
     });
     let wanted: Option<Vec<u64>> = match inputs {
-        Some(inputs) => Some(self::tensors(&inputs)?.iter().filter_map(Tensor::graph_id).collect()),
+        Some(inputs) => Some(self::tensors(&inputs.0)?.iter().filter_map(Tensor::graph_id).collect()),
         None => None,
     };
     drop(outputs);
@@ -189,14 +190,14 @@ pub fn backward(
 #[pyo3(name = "_grad")]
 fn grad(
     py: Python<'_>,
-    outputs: Vec<Py<PyTensor>>,
-    inputs: Vec<Py<PyTensor>>,
-    grad_outputs: Option<Vec<Option<Py<PyTensor>>>>,
+    outputs: Many<Py<PyTensor>>,
+    inputs: Many<Py<PyTensor>>,
+    grad_outputs: Option<Many<Option<Py<PyTensor>>>>,
     create_graph: bool,
     allow_unused: bool,
 ) -> PyResult<Vec<Option<PyTensor>>> {
-    let (outputs, inputs) = (tensors(&outputs)?, tensors(&inputs)?);
-    let grads = seeds("grad", &outputs, grad_outputs)?;
+    let (outputs, inputs) = (tensors(&outputs.0)?, tensors(&inputs.0)?);
+    let grads = seeds("grad", &outputs, grad_outputs.map(|g| g.0))?;
     let found = py.detach(|| {
         // The sum of output · grad: the library's own starts from ones.
         let weighted = rushlight::set_grad_enabled(true, || {
@@ -251,13 +252,13 @@ pub fn register_hook(value: &Tensor, hook: Py<PyAny>) -> PyResult<RemovableHandl
 fn _record(
     py: Python<'_>,
     name: String,
-    inputs: Vec<Option<Py<PyTensor>>>,
-    outputs: Vec<Py<PyTensor>>,
+    inputs: Many<Option<Py<PyTensor>>>,
+    outputs: Many<Py<PyTensor>>,
     backward: Py<PyAny>,
 ) -> PyResult<Vec<PyTensor>> {
     let inputs: Vec<Option<Tensor>> =
-        inputs.iter().map(|t| t.as_ref().map(|t| t.get().value()).transpose()).collect::<PyResult<_>>()?;
-    let outputs: Vec<Tensor> = tensors(&outputs)?.iter().map(Tensor::detach).collect();
+        inputs.0.iter().map(|t| t.as_ref().map(|t| t.get().value()).transpose()).collect::<PyResult<_>>()?;
+    let outputs: Vec<Tensor> = tensors(&outputs.0)?.iter().map(Tensor::detach).collect();
     let tracked: Vec<Tensor> = inputs.iter().flatten().filter(|t| t.is_tracked()).cloned().collect();
     let float = outputs.iter().position(|y| y.dtype().is_float());
     let Some(float) = float.filter(|_| !tracked.is_empty() && enabled()) else {

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyComplex, PyDict, PyFloat, PyInt, PyList, PyTuple};
 use rushlight::{DType, Element, Tensor, bf16, f16};
 
-use crate::args::shape_of;
+use crate::args::{Many, shape_of};
 use crate::dtype::{AnyDType, default_float};
 use crate::error::OrRaise;
 use crate::ops::detached;
@@ -102,7 +102,7 @@ pub fn from_data(data: &Bound<'_, PyAny>, dtype: Option<DType>) -> PyResult<Tens
         && data.hasattr("__getitem__")?
     {
         // Any other sequence, a range or an array.array.
-        let list = PyList::new(data.py(), data.try_iter()?.collect::<PyResult<Vec<_>>>()?)?;
+        let list = PyList::new(data.py(), data.extract::<Many<Bound<'_, PyAny>>>()?.0)?;
         nested.collect(list.as_any(), 0)?;
     } else {
         nested.collect(data, 0)?;

@@ -12,6 +12,7 @@ use rushlight::nn::{
 };
 use rushlight::{Result, Tensor};
 
+use crate::args::Many;
 use crate::error::OrRaise;
 use crate::ops::{Tensored, detached};
 use crate::tensor::PyTensor;
@@ -121,7 +122,7 @@ impl _Layer {
     fn forward(
         &self,
         py: Python<'_>,
-        params: Vec<Tensored>,
+        params: Many<Tensored>,
         training: bool,
         x: Tensored,
         a: Maybe,
@@ -132,13 +133,13 @@ impl _Layer {
         memory_key_padding_mask: Maybe,
         causal: bool,
         weights: bool,
-        lengths: Option<Vec<usize>>,
+        lengths: Option<Many<usize>>,
     ) -> PyResult<Vec<PyTensor>> {
         let (a, b, attn_mask, key_padding_mask) = (get(a), get(b), get(attn_mask), get(key_padding_mask));
         let (memory_mask, memory_key_padding_mask) = (get(memory_mask), get(memory_key_padding_mask));
         let out = detached(py, || {
             let mut inner = self.lock();
-            let mut values = params.into_iter();
+            let mut values = params.0.into_iter();
             each!(&mut *inner, l => {
                 l.set_training(training);
                 l.visit_mut(&mut Path::default(), &mut |_, kind, t| {
@@ -155,17 +156,17 @@ impl _Layer {
             let forward = || -> Result<Vec<Tensor>> {
                 Ok(match &*inner {
                     Inner::Rnn(l) => pair(match &lengths {
-                        Some(n) => l.forward_padded(x, n, a.as_ref()),
+                        Some(Many(n)) => l.forward_padded(x, n, a.as_ref()),
                         None => l.forward(x, a.as_ref()),
                     })?,
                     Inner::Gru(l) => pair(match &lengths {
-                        Some(n) => l.forward_padded(x, n, a.as_ref()),
+                        Some(Many(n)) => l.forward_padded(x, n, a.as_ref()),
                         None => l.forward(x, a.as_ref()),
                     })?,
                     Inner::Lstm(l) => {
                         let state = a.clone().zip(b.clone()).map(|(h, c)| LstmState { h, c });
                         let (y, s) = match &lengths {
-                            Some(n) => l.forward_padded(x, n, state.as_ref()),
+                            Some(Many(n)) => l.forward_padded(x, n, state.as_ref()),
                             None => l.forward(x, state.as_ref()),
                         }?;
                         vec![y, s.h, s.c]

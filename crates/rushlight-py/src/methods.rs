@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 use rushlight::{DType, Tensor};
 
+use crate::args::Many;
 use crate::autograd::{self, RemovableHandle};
 use crate::dtype::{AnyDType, PyDType, object};
 use crate::error::OrRaise;
@@ -322,12 +323,12 @@ impl PyTensor {
         gradient: Option<Py<PyTensor>>,
         retain_graph: Option<bool>,
         create_graph: bool,
-        inputs: Option<Vec<Py<PyTensor>>>,
+        inputs: Option<Many<Py<PyTensor>>>,
     ) -> PyResult<()> {
         autograd::backward(
             slf.py(),
-            vec![slf.clone().unbind()],
-            Some(vec![gradient]),
+            Many(vec![slf.clone().unbind()]),
+            Some(Many(vec![gradient])),
             retain_graph,
             create_graph,
             inputs,

@@ -9,6 +9,7 @@ use rushlight::{DType, Tensor};
 use rushlight_models::text::Sampling;
 use rushlight_models::{Network, Pretrained, SentenceEncoder};
 
+use crate::args::Many;
 use crate::error::OrRaise;
 use crate::ops::{Tensored, detached};
 use crate::tensor::PyTensor;
@@ -48,8 +49,8 @@ impl PyPretrained {
     }
 
     /// The text of tokens.
-    fn decode(&self, py: Python<'_>, ids: Vec<i64>) -> PyResult<String> {
-        py.detach(|| self.0.tokenizer().and_then(|t| t.decode(&ids))).or_raise()
+    fn decode(&self, py: Python<'_>, ids: Many<i64>) -> PyResult<String> {
+        py.detach(|| self.0.tokenizer().and_then(|t| t.decode(&ids.0))).or_raise()
     }
 
     /// `[batch, length]` of tokens to logits (BERT: to vectors).
@@ -84,7 +85,7 @@ impl PyPretrained {
     fn generate(
         &self,
         py: Python<'_>,
-        tokens: Vec<i64>,
+        tokens: Many<i64>,
         max_new_tokens: usize,
         temperature: f64,
         top_k: Option<usize>,
@@ -93,6 +94,7 @@ impl PyPretrained {
         repetition_penalty: f64,
         seed: u64,
     ) -> PyResult<Vec<i64>> {
+        let tokens = tokens.0;
         let sampling = Sampling { temperature, top_k, top_p, min_p, repetition_penalty };
         sampling.check().or_raise()?;
         if tokens.is_empty() {
@@ -144,8 +146,8 @@ impl PySentenceEncoder {
     }
 
     /// A row for each text, of length 1, so that products are cosines.
-    fn embed(&self, py: Python<'_>, texts: Vec<String>) -> PyResult<PyTensor> {
-        Ok(detached(py, || rushlight::no_grad(|| self.0.embed(&texts)))?.into())
+    fn embed(&self, py: Python<'_>, texts: Many<String>) -> PyResult<PyTensor> {
+        Ok(detached(py, || rushlight::no_grad(|| self.0.embed(&texts.0)))?.into())
     }
 
     /// Numbers in a row.

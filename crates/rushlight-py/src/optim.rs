@@ -9,6 +9,7 @@ use rushlight::nn::{Description, Kind, Module, Path, StateDict, Visitor, Visitor
 use rushlight::optim::{Adagrad, Adam, AdamW, Algorithm, Optimizer, RmsProp, Sgd};
 use rushlight::{Gradients, Result, Tensor};
 
+use crate::args::Many;
 use crate::error::OrRaise;
 use crate::tensor::PyTensor;
 
@@ -87,7 +88,8 @@ impl _Optimizer {
     }
 
     /// One update of every parameter that has a gradient.
-    fn step(&self, py: Python<'_>, params: Vec<Py<PyTensor>>, lr: f64) -> PyResult<()> {
+    fn step(&self, py: Python<'_>, params: Many<Py<PyTensor>>, lr: f64) -> PyResult<()> {
+        let params = params.0;
         let mut gradients = Gradients::new();
         let mut values = Vec::with_capacity(params.len());
         for p in &params {
@@ -117,9 +119,9 @@ impl _Optimizer {
         Ok(state.into_iter().map(|(name, t)| (name, t.into())).collect())
     }
 
-    fn load_state_dict(&self, state: Vec<(String, Py<PyTensor>)>) -> PyResult<()> {
+    fn load_state_dict(&self, state: Many<(String, Py<PyTensor>)>) -> PyResult<()> {
         let state: StateDict =
-            state.into_iter().map(|(name, t)| Ok((name, t.get().value()?.detach()))).collect::<PyResult<_>>()?;
+            state.0.into_iter().map(|(name, t)| Ok((name, t.get().value()?.detach()))).collect::<PyResult<_>>()?;
         self.0.lock().unwrap_or_else(|e| e.into_inner()).load_state_dict(&state).or_raise()
     }
 }

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use rushlight::Tensor;
 
-use crate::args::{Ints, shape_of};
+use crate::args::{Ints, Many, shape_of};
 use crate::error::OrRaise;
 use crate::ops::Tensored;
 use crate::tensor::PyTensor;
@@ -186,7 +186,7 @@ impl PyTensor {
         let sizes: Vec<usize> = match split_size.extract::<usize>() {
             Ok(0) if n > 0 => return Err(PyValueError::new_err("split: the size of a piece is at least 1")),
             Ok(size) => (0..n).step_by(size.max(1)).map(|start| size.min(n - start)).collect(),
-            Err(_) => split_size.extract()?,
+            Err(_) => split_size.extract::<Many<usize>>()?.0,
         };
         if sizes.iter().try_fold(0usize, |a, &b| a.checked_add(b)) != Some(n) {
             return Err(PyValueError::new_err(format!("split: sizes {sizes:?} do not add up to {n} places")));

@@ -6,6 +6,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use rushlight::{DType, Tensor, bf16};
 
 use super::array::{Array, copied, in_order, in_place, parse, read};
+use crate::args::Many;
 use crate::dtype::{AnyDType, numpy_code};
 use crate::error::OrRaise;
 use crate::ops::compute;
@@ -78,8 +79,8 @@ impl PyTensor {
 
 /// A tensor of what `_to_bytes` gave.
 #[pyfunction]
-fn _from_bytes(data: &[u8], dtype: AnyDType, shape: Vec<usize>) -> PyResult<PyTensor> {
-    let size = dtype.0.size();
+fn _from_bytes(data: &[u8], dtype: AnyDType, shape: Many<usize>) -> PyResult<PyTensor> {
+    let (size, shape) = (dtype.0.size(), shape.0);
     let count = shape.iter().try_fold(1usize, |a, &b| a.checked_mul(b));
     if count.and_then(|n| n.checked_mul(size)) != Some(data.len()) {
         return Err(PyValueError::new_err(format!("{} bytes do not fill shape {shape:?}", data.len())));

@@ -4,21 +4,22 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rushlight::Tensor;
 
+use crate::args::Many;
 use crate::error::OrRaise;
 use crate::ops::{Tensored, detached};
 use crate::tensor::PyTensor;
 
 /// One after the other along `dim`.
 #[pyfunction]
-fn _cat(py: Python<'_>, tensors: Vec<Tensored>, dim: i64) -> PyResult<PyTensor> {
-    let all = promoted(tensors)?;
+fn _cat(py: Python<'_>, tensors: Many<Tensored>, dim: i64) -> PyResult<PyTensor> {
+    let all = promoted(tensors.0)?;
     Ok(detached(py, || Tensor::cat(&all, dim))?.into())
 }
 
 /// Beside each other along a new `dim`.
 #[pyfunction]
-fn _stack(py: Python<'_>, tensors: Vec<Tensored>, dim: i64) -> PyResult<PyTensor> {
-    let all = promoted(tensors)?;
+fn _stack(py: Python<'_>, tensors: Many<Tensored>, dim: i64) -> PyResult<PyTensor> {
+    let all = promoted(tensors.0)?;
     Ok(detached(py, || Tensor::stack(&all, dim))?.into())
 }
 
@@ -35,8 +36,8 @@ fn promoted(tensors: Vec<Tensored>) -> PyResult<Vec<Tensor>> {
 
 /// Einstein's summation.
 #[pyfunction]
-fn _einsum(py: Python<'_>, equation: &str, operands: Vec<Tensored>) -> PyResult<PyTensor> {
-    let operands: Vec<&Tensor> = operands.iter().map(|t| &t.0).collect();
+fn _einsum(py: Python<'_>, equation: &str, operands: Many<Tensored>) -> PyResult<PyTensor> {
+    let operands: Vec<&Tensor> = operands.0.iter().map(|t| &t.0).collect();
     Ok(detached(py, || rushlight::einsum(equation, &operands))?.into())
 }
 
