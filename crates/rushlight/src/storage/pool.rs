@@ -123,7 +123,7 @@ impl Pool {
             return len;
         }
         // SAFETY: nobody uses a free span, and it holds plain numbers before and after, whatever they are.
-        #[cfg(unix)]
+        #[cfg(all(unix, not(miri)))]
         let _ = unsafe { region.advise_away(at - base, len) };
         if at + len == base + region.used {
             region.used -= len;
@@ -167,7 +167,7 @@ impl Region {
     fn new(size: usize) -> Option<Region> {
         let size = size.checked_next_multiple_of(HUGE_PAGE)?;
         let mut map = MmapMut::map_anon(size.checked_add(HUGE_PAGE)?).ok()?;
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(miri)))]
         let _ = map.advise(memmap2::Advice::HugePage); // only speed depends on it
         let base = map.as_mut_ptr();
         // SAFETY: less than a page of the one more that was asked for.
@@ -179,7 +179,7 @@ impl Region {
     ///
     /// # Safety
     /// Nobody uses the part.
-    #[cfg(unix)]
+    #[cfg(all(unix, not(miri)))]
     unsafe fn advise_away(&self, from: usize, len: usize) -> std::io::Result<()> {
         let from = self.start.as_ptr() as usize - self._map.as_ptr() as usize + from;
         // SAFETY: the caller's; what comes instead are zeros, or the same again.
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!((pool.release_at(b), free(&pool)), (0, UNIT));
         let (again, _) = pool.take(UNIT).unwrap();
         // SAFETY: as above; the system gives zeros for what it took, where it took it.
-        assert!(again == b && (cfg!(not(target_os = "linux")) || unsafe { *again.as_ptr() } == 0));
+        assert!(again == b && (cfg!(any(miri, not(target_os = "linux"))) || unsafe { *again.as_ptr() } == 0));
         pool.give_back(c, UNIT);
         assert_eq!((pool.release_at(c), free(&pool)), (UNIT, 0), "the end of a region");
         pool.give_back(again, UNIT);
@@ -245,7 +245,7 @@ mod tests {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (seed >> 33) as usize % below
         };
-        for round in 0..3000 {
+        for round in 0..if cfg!(miri) { 300 } else { 3000 } {
             if in_use.is_empty() || random(5) < 3 && in_use.len() < 60 {
                 let most = if random(20) == 0 { 100 } else { 12 };
                 let size = UNIT * (1 + random(most));
