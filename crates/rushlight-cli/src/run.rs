@@ -63,7 +63,7 @@ impl Progress {
         if let Some((name, count)) = counts.iter().find(|(_, count)| *count > MOST) {
             return Err(format!("{name} {count} in its progress: no training comes so far"));
         }
-        if !self.loss_sum.is_finite() || !(self.seconds.is_finite() && self.seconds >= 0.0) {
+        if !(self.loss_sum.is_finite() && self.seconds.is_finite() && self.seconds >= 0.0) {
             return Err(format!("loss_sum {}, seconds {} in its progress", self.loss_sum, self.seconds));
         }
         Ok(())

@@ -99,12 +99,18 @@ impl Generator {
 
     /// A random order of `0..n`. Source: Fisher & Yates; Durstenfeld 1964.
     pub fn permutation(&mut self, n: usize) -> Vec<i64> {
-        let mut order: Vec<i64> = (0..n as i64).collect();
-        for i in (1..n).rev() {
+        let mut order = vec![0; n];
+        self.fill_permutation(&mut order);
+        order
+    }
+
+    /// The same, into `order`.
+    pub(crate) fn fill_permutation(&mut self, order: &mut [i64]) {
+        order.iter_mut().zip(0..).for_each(|(o, i)| *o = i);
+        for i in (1..order.len()).rev() {
             let j = below(self.next_u64(), i as u64 + 1) as usize;
             order.swap(i, j);
         }
-        order
     }
 
     fn block(&mut self) -> [u32; 4] {

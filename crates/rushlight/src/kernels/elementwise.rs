@@ -205,8 +205,10 @@ mod tests {
     #[test]
     fn one_operand_twice_is_one_source() {
         let (x, y) = ([1.5f32; 3000], [2.0f32; 3000]);
-        let (whole, column) =
-            (Layout::contiguous(Shape::from(3000)), Layout::new(3000.into(), [0].into_iter().collect(), 0));
+        let (whole, column) = (
+            Layout::contiguous(Shape::from(&[3000][..])),
+            Layout::new(Shape::from(&[3000][..]), [0].into_iter().collect(), 0),
+        );
         let place = |data, layout| Reader::<f32>::new(Strided::new(data, layout)).begin();
         let (a, b, none) = (place(&x, &whole), place(&y, &whole), place(&x, &column));
         assert_eq!(none, None);

@@ -210,7 +210,7 @@ impl Tensor {
 
     /// A random order of `0..n`, i64. PyTorch: `torch.randperm`.
     pub fn randperm(n: usize) -> Result<Tensor> {
-        Tensor::from_vec(random::with(|g| g.permutation(n)), n)
+        Tensor::random("randperm", Shape::from(&[n][..]), |g, out: &mut [i64]| g.fill_permutation(out))
     }
 
     /// 1 with probability `p`, else 0. PyTorch: `torch.bernoulli`.
