@@ -6,7 +6,7 @@ use rushlight::MatmulPrecision::{self, Highest, Medium};
 use rushlight::data::epoch_generator;
 use rushlight::data::text::read_text;
 use rushlight::optim::{AdamW, Optimizer, Schedule};
-use rushlight::{Tensor, loss, no_grad, with_matmul_precision};
+use rushlight::{no_grad, with_matmul_precision};
 use rushlight_models::text::{LmBatches, Tokenizer};
 use rushlight_models::{Gpt, GptConfig};
 use serde_json::json;
@@ -89,7 +89,7 @@ fn fit(
     for step in 0..steps {
         let [x, y] = train.random(BATCH, &mut epoch_generator(0, step as u64))?;
         let (value, mut grads) = with_matmul_precision(precision, || {
-            let loss = score(&model, &x, &y)?;
+            let loss = model.loss(&x, &y)?;
             Ok::<_, rushlight::Error>((loss.item::<f64>()?, loss.backward()?))
         })?;
         losses.push(value);
@@ -100,13 +100,9 @@ fn fit(
     let mut last = vec![];
     for batch in valid.in_order(BATCH).take(MEASURED) {
         let [x, y] = batch?;
-        last.push(no_grad(|| score(&model, &x, &y))?.item::<f64>()?);
+        last.push(no_grad(|| model.loss(&x, &y))?.item::<f64>()?);
     }
     Ok((losses, mean(&last)))
-}
-
-fn score(model: &Gpt, x: &Tensor, y: &Tensor) -> rushlight::Result<Tensor> {
-    loss::cross_entropy(&model.forward(x)?.flatten(0, 1)?, &y.flatten(0, 1)?)
 }
 
 fn mean(values: &[f64]) -> f64 {

@@ -3,6 +3,7 @@
 //! Source: Radford et al. 2019 (GPT-2), as in nanoGPT: blocks with the norm before, GELU by tanh, learned positions, and
 //! the token table used again as the output layer.
 
+use rushlight::loss::linear_cross_entropy;
 use rushlight::nn::{AttentionCache, Dropout, Embedding, KvCache, Layer, LayerNorm, Linear, Module};
 use rushlight::{AttentionOptions, Causal, DType, Error, Result, Tensor, no_grad};
 
@@ -154,6 +155,31 @@ impl Gpt {
     /// `[B, T]` token ids to `[B, T, vocab]` logits. Errors: more tokens than positions; an id outside the vocabulary.
     pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
         self.logits(&self.hidden(tokens, None, None)?)
+    }
+
+    /// The mean cross-entropy, in nats, of the tokens `[B, T]` that follow each of `tokens`, `[B, T]`: what is trained
+    /// on. Targets of −100 do not count.
+    ///
+    /// The same as of [`Gpt::forward`]'s logits, which are never held whole: with 50,257 tokens in the vocabulary they and
+    /// their gradient are most of what a step keeps ([`linear_cross_entropy`]).
+    ///
+    /// ```
+    /// use rushlight::{Tensor, loss};
+    /// use rushlight_models::{Gpt, GptConfig};
+    ///
+    /// let config = GptConfig { vocab_size: 16, block_size: 8, n_layer: 2, n_head: 2, n_embd: 32, ..GptConfig::gpt2() };
+    /// let gpt = Gpt::new(&config)?;
+    /// let (tokens, next) = (Tensor::new([[3i64, 1, 4]])?, Tensor::new([[1i64, 4, 1]])?);
+    /// let loss = gpt.loss(&tokens, &next)?;
+    /// let same = loss::cross_entropy(&gpt.forward(&tokens)?.flatten(0, 1)?, &next.flatten(0, 1)?)?;
+    /// assert!((loss.item::<f32>()? - same.item::<f32>()?).abs() < 1e-5);
+    /// assert!(loss.backward()?.get(&gpt.wte.weight).is_some());
+    /// # Ok::<(), rushlight::Error>(())
+    /// ```
+    /// Errors: as [`Gpt::forward`]; targets of another shape or outside the vocabulary.
+    pub fn loss(&self, tokens: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        let x = self.ln_f.forward(&self.hidden(tokens, None, None)?)?; // [B, T, C]
+        linear_cross_entropy(&x, &self.wte.weight, targets)
     }
 
     /// The logits, and the attention weights of each layer, `[B, heads, T, T]`, before dropout: what each token looked at.

@@ -35,12 +35,9 @@ pub fn gpt(name: &str, config: GptConfig, batch: usize, precision: MatmulPrecisi
         let mut model = Gpt::new(&config)?;
         let mut optimizer = Optimizer::new(AdamW { lr: 1e-3, ..AdamW::default() });
         let x = Tensor::randint(0, config.vocab_size as i64, [batch, t])?;
-        let y = Tensor::randint(0, config.vocab_size as i64, batch * t)?;
+        let y = Tensor::randint(0, config.vocab_size as i64, [batch, t])?;
         Ok(Box::new(move || {
-            let grads = with_matmul_precision(precision, || {
-                let logits = model.forward(&x)?.flatten(0, 1)?; // [B · T, vocab]
-                loss::cross_entropy(&logits, &y)?.backward()
-            })?;
+            let grads = with_matmul_precision(precision, || model.loss(&x, &y)?.backward())?;
             optimizer.step(&mut model, &grads)
         }))
     });

@@ -10,7 +10,7 @@
 //!
 //! and both 0 where the target is `ignore_index`, whatever the logits are. PyTorch: `cross_entropy(reduction="none")`; its mean divides the sum
 //! of the losses by the sum of `w_t` over the targets that are not ignored. Cost: two reads of the logits forward, one
-//! read and one write backward.
+//! read and one write backward; where both are done at once, one read and one write for both.
 
 use crate::kernels::lanes;
 use crate::kernels::math::Functions;
@@ -32,6 +32,11 @@ pub(crate) struct Targets<'a, T> {
 }
 
 impl<T: Float> Targets<'_, T> {
+    /// Those of `count` rows from `from` on.
+    pub(crate) fn only(self, from: usize, count: usize) -> Self {
+        Targets { targets: &self.targets[from..][..count], ..self }
+    }
+
     fn check(&self, logits: usize) {
         assert_eq!(logits, self.targets.len() * self.classes);
         self.weight.iter().for_each(|w| assert_eq!(w.len(), self.classes));
@@ -57,6 +62,29 @@ impl<T: Float> Targets<'_, T> {
     fn share(&self) -> T::Compute {
         T::Compute::of(self.label_smoothing / self.classes as f64)
     }
+
+    /// Σ w
+    fn all(&self) -> T::Compute {
+        match self.weight {
+            Some(w) => lanes::sum(w, |w| w.up()),
+            None => T::Compute::of(self.classes as f64),
+        }
+    }
+
+    /// The loss of the row x, whose largest element is m and `ln Σ exp(x − m)` is `log`.
+    #[inline(always)]
+    fn loss(&self, x: &[T], (m, log): (T::Compute, T::Compute), (target, factor): (usize, T::Compute)) -> T {
+        // Not `l − x`: the large parts of the two cancel before anything is rounded.
+        let mut total = factor * (m - x[target].up() + log);
+        if self.label_smoothing != 0.0 {
+            let all = match self.weight {
+                Some(w) => lanes::sum2(x, w, |x, w| (m - x.up() + log) * w.up()),
+                None => lanes::sum(x, |x| m - x.up() + log),
+            };
+            total += self.share() * all;
+        }
+        T::down(total)
+    }
 }
 
 /// The loss of each row, and `ln Σ exp(x)` for the gradient: in f64, so that `exp(x − l)` is as exact for logits of a
@@ -64,7 +92,7 @@ impl<T: Float> Targets<'_, T> {
 pub(crate) fn forward<T: Float>(logits: &[T], of: Targets<T>, loss: &mut [T], lse: &mut [f64]) {
     of.check(logits.len());
     assert!(loss.len() == of.targets.len() && lse.len() == of.targets.len());
-    let (classes, rows, share) = (of.classes, of.rows(), of.share());
+    let (classes, rows) = (of.classes, of.rows());
     parallel::chunks2((loss, rows), (lse, rows), |task, loss, lse| {
         let mut e = vec![T::Compute::ZERO; classes];
         dispatch(
@@ -73,20 +101,11 @@ pub(crate) fn forward<T: Float>(logits: &[T], of: Targets<T>, loss: &mut [T], ls
                 for (r, (loss, lse)) in loss.iter_mut().zip(lse).enumerate() {
                     let row = task * rows + r;
                     (*loss, *lse) = (T::default(), 0.0);
-                    let Some((target, factor)) = of.target(row) else { continue };
+                    let Some(target) = of.target(row) else { continue };
                     let x = &logits[row * classes..][..classes];
                     let m = lanes::max(x);
                     let log = exp_sum(x, m, &mut e).ln();
-                    // Not `l − x`: the large parts of the two cancel before anything is rounded.
-                    let mut total = factor * (m - x[target].up() + log);
-                    if of.label_smoothing != 0.0 {
-                        let all = match of.weight {
-                            Some(w) => lanes::sum2(x, w, |x, w| (m - x.up() + log) * w.up()),
-                            None => lanes::sum(x, |x| m - x.up() + log),
-                        };
-                        total += share * all;
-                    }
-                    *loss = T::down(total);
+                    *loss = of.loss(x, (m, log), target);
                     *lse = m.to_f64() + log.to_f64();
                 }
             },
@@ -102,10 +121,7 @@ pub(crate) fn backward<T: Float>(logits: &[T], of: Targets<T>, lse: &[f64], scal
     if classes == 0 {
         return;
     }
-    let all = match of.weight {
-        Some(w) => lanes::sum(w, |w| w.up()),
-        None => T::Compute::of(classes as f64),
-    };
+    let all = of.all();
     parallel::chunks(dx, rows * classes, |first, dx| {
         dispatch(
             #[inline(always)]
@@ -139,6 +155,47 @@ pub(crate) fn backward<T: Float>(logits: &[T], of: Targets<T>, lse: &[f64], scal
                     let w = of.weight.map_or(T::Compute::ONE, |w| w[target].up());
                     let p = (x[target].up() - high - low).exp();
                     dx[target] = T::down(p * by - smooth * w - scale * factor);
+                }
+            },
+        );
+    });
+}
+
+/// [`forward`] and [`backward`] at once, the same `scale` for every row: the gradient takes the place of the logits.
+pub(crate) fn forward_backward<T: Float>(logits: &mut [T], of: Targets<T>, scale: T::Compute, loss: &mut [T]) {
+    of.check(logits.len());
+    assert_eq!(loss.len(), of.targets.len());
+    let (classes, rows, share, all) = (of.classes, of.rows(), of.share(), of.all());
+    if classes == 0 {
+        return loss.fill(T::default()); // every row is ignored
+    }
+    parallel::chunks2((loss, rows), (logits, rows * classes), |task, loss, logits| {
+        let mut e = vec![T::Compute::ZERO; classes];
+        dispatch(
+            #[inline(always)]
+            || {
+                for (r, (loss, x)) in loss.iter_mut().zip(logits.chunks_mut(classes)).enumerate() {
+                    let Some((target, factor)) = of.target(task * rows + r) else {
+                        *loss = T::default();
+                        x.fill(T::default());
+                        continue;
+                    };
+                    let m = lanes::max(x);
+                    let sum = exp_sum(x, m, &mut e);
+                    *loss = of.loss(x, (m, sum.ln()), (target, factor));
+                    let smooth = scale * share;
+                    let by = (scale * factor + smooth * all) / sum;
+                    match of.weight {
+                        Some(w) => {
+                            for ((x, &e), w) in x.iter_mut().zip(&e).zip(w) {
+                                *x = T::down(e * by - smooth * w.up());
+                            }
+                        }
+                        None => x.iter_mut().zip(&e).for_each(|(x, &e)| *x = T::down(e * by - smooth)),
+                    }
+                    // Again from the exponential, so that a half is rounded once.
+                    let w = of.weight.map_or(T::Compute::ONE, |w| w[target].up());
+                    x[target] = T::down(e[target] * by - smooth * w - scale * factor);
                 }
             },
         );
@@ -209,6 +266,12 @@ mod tests {
         let scale: Vec<T::Compute> = scale.into_iter().map(T::Compute::of).collect();
         backward(&x, of, &lse, &scale, &mut dx);
         close(&dx, &grads, tolerance);
+
+        let (mut once, mut fused) = (vec![T::from_f64(9.0); rows], x.clone());
+        forward_backward(&mut fused, of, T::Compute::of(-0.5), &mut once);
+        backward(&x, of, &lse, &vec![T::Compute::of(-0.5); rows], &mut dx);
+        close(&once, &losses, tolerance);
+        close(&fused, &dx.iter().map(|v| v.to_f64()).collect::<Vec<_>>(), tolerance);
     }
 
     #[test]

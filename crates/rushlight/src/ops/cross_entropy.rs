@@ -56,9 +56,7 @@ impl CrossEntropy {
         let op = "cross_entropy";
         float_only(op, logits)?;
         let dim = class_dim(op, logits)?;
-        if !(0.0..=1.0).contains(&self.label_smoothing) {
-            return Err(Error::invalid(op, format!("label smoothing {} is outside [0, 1]", self.label_smoothing)));
-        }
+        self.check_smoothing(op)?;
         if target.dtype().is_float() {
             self.soft(op, &logits.log_softmax(dim)?, target)
         } else {
@@ -80,7 +78,7 @@ impl CrossEntropy {
         let dim = class_dim(op, log_p)?;
         let classes = log_p.dims()[dim];
         let mut q = target.mul(1.0 - self.label_smoothing)?.add(self.label_smoothing / classes as f64)?;
-        if let Some(w) = self.class_weights(op, log_p)? {
+        if let Some(w) = self.class_weights(op, classes, log_p.dtype())? {
             q = q.mul(&along(&w, log_p, dim)?)?;
         }
         let losses = q.mul(log_p)?.sum(dim)?.neg()?;
@@ -92,8 +90,8 @@ impl CrossEntropy {
     fn hard(&self, op: &'static str, x: &Tensor, target: &Tensor, logits: bool) -> Result<Tensor> {
         let dim = class_dim(op, x)?;
         let classes = x.dims()[dim];
-        let weight = self.class_weights(op, x)?;
-        let target = self.class_targets(op, x, dim, target)?;
+        let weight = self.class_weights(op, classes, x.dtype())?;
+        let target = self.class_targets(op, x.shape(), dim, target)?;
         let counts = target.ne(self.ignore_index)?;
         let zero = Tensor::zeros((), x.dtype())?;
         // An ignored target may be no class at all; it is looked up as class 0, and what comes of that is set to 0.
@@ -107,9 +105,7 @@ impl CrossEntropy {
         };
         let constant = weight.as_ref().is_none_or(|w| !w.is_tracked());
         let losses = if logits && constant && x.rank() == 2 {
-            let (ignore_index, label_smoothing) = (self.ignore_index, self.label_smoothing);
-            let weight = weight.map(|w| w.packed()).transpose()?;
-            Rows { targets: target, weight, classes, ignore_index, label_smoothing }.losses(x)?
+            self.rows(op, x.shape(), x.dtype(), &target)?.losses(x)?
         } else {
             let log_p = if logits { x.log_softmax(dim)? } else { x.clone() };
             let mut losses = log_p.gather(dim, &class.unsqueeze(dim)?)?.squeeze(dim)?.neg()?;
@@ -140,14 +136,14 @@ impl CrossEntropy {
     }
 
     /// The targets, contiguous, each a class or `ignore_index`.
-    fn class_targets(&self, op: &'static str, x: &Tensor, dim: usize, target: &Tensor) -> Result<Tensor> {
-        let shape = x.shape().without(dim);
+    fn class_targets(&self, op: &'static str, outputs: &Shape, dim: usize, target: &Tensor) -> Result<Tensor> {
+        let shape = outputs.without(dim);
         if target.dtype() != DType::I64 || *target.shape() != shape {
             let (got, dtype) = (target.shape(), target.dtype());
-            let message = format!("targets of shape {got} and dtype {dtype} for outputs of shape {}", x.shape());
+            let message = format!("targets of shape {got} and dtype {dtype} for outputs of shape {outputs}");
             return Err(Error::invalid(op, format!("{message}; expected i64 of shape {shape}")));
         }
-        let (target, classes) = (target.packed()?, x.dims()[dim]);
+        let (target, classes) = (target.packed()?, outputs.dims()[dim]);
         let bad = |t: &i64| *t != self.ignore_index && (*t < 0 || *t >= classes as i64);
         let values = target.slice::<i64>(op)?;
         match values.iter().position(bad) {
@@ -159,13 +155,31 @@ impl CrossEntropy {
     }
 
     /// The class weights `[C]` as the dtype of the outputs.
-    fn class_weights(&self, op: &'static str, x: &Tensor) -> Result<Option<Tensor>> {
+    fn class_weights(&self, op: &'static str, classes: usize, dtype: DType) -> Result<Option<Tensor>> {
         let Some(w) = &self.weight else { return Ok(None) };
-        let classes = x.dims()[class_dim(op, x)?];
         if w.dims() != [classes] {
             return Err(Error::invalid(op, format!("class weights of shape {} for {classes} classes", w.shape())));
         }
-        w.to_dtype(x.dtype()).map(Some)
+        w.to_dtype(dtype).map(Some)
+    }
+
+    pub(super) fn check_smoothing(&self, op: &'static str) -> Result<()> {
+        if !(0.0..=1.0).contains(&self.label_smoothing) {
+            return Err(Error::invalid(op, format!("label smoothing {} is outside [0, 1]", self.label_smoothing)));
+        }
+        Ok(())
+    }
+
+    /// What the loss of outputs `[N, C]` is made of beside them, checked.
+    pub(super) fn rows(&self, op: &'static str, outputs: &Shape, dtype: DType, target: &Tensor) -> Result<Rows> {
+        let classes = outputs.dims()[1];
+        Ok(Rows {
+            targets: self.class_targets(op, outputs, 1, target)?,
+            weight: self.class_weights(op, classes, dtype)?.map(|w| w.packed()).transpose()?,
+            classes,
+            ignore_index: self.ignore_index,
+            label_smoothing: self.label_smoothing,
+        })
     }
 }
 
@@ -184,12 +198,12 @@ fn class_dim(op: &'static str, x: &Tensor) -> Result<usize> {
 }
 
 /// What the loss is made of beside the logits; all of it constant, and checked.
-struct Rows {
+pub(super) struct Rows {
     /// i64 `[N]`, contiguous, each a class or `ignore_index`.
     targets: Tensor,
     /// `[C]`, contiguous, of the dtype of the logits.
     weight: Option<Tensor>,
-    classes: usize,
+    pub(super) classes: usize,
     ignore_index: i64,
     label_smoothing: f64,
 }
@@ -197,7 +211,14 @@ struct Rows {
 const OP: &str = "cross_entropy";
 
 impl Rows {
-    fn data<T: Float>(&self) -> Result<Targets<'_, T>> {
+    /// What the mean divides by: Σ w_t over the targets that count.
+    pub(super) fn total<T: Float>(&self) -> Result<f64> {
+        let of = self.data::<T>()?;
+        let weight = |&t: &i64| of.weight.map_or(1.0, |w| w[t as usize].to_f64());
+        Ok(of.targets.iter().filter(|t| **t != self.ignore_index).map(weight).sum())
+    }
+
+    pub(super) fn data<T: Float>(&self) -> Result<Targets<'_, T>> {
         Ok(Targets {
             targets: self.targets.slice::<i64>(OP)?,
             classes: self.classes,
@@ -237,7 +258,7 @@ impl Rows {
     }
 
     /// `dx = dy · (p Σ q − q)`
-    fn rule(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    pub(super) fn rule(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
         let counts = self.targets.ne(self.ignore_index)?;
         let class = counts.where_cond(&self.targets, &Tensor::zeros((), DType::I64)?)?;
         let even = self.label_smoothing / self.classes as f64;

@@ -65,7 +65,7 @@ impl Tensor {
 }
 
 /// A tensor of two dims as the kernel reads it.
-fn matrix<T: MatMul>(t: &Tensor) -> Result<Mat<'_, T>> {
+pub(super) fn matrix<T: MatMul>(t: &Tensor) -> Result<Mat<'_, T>> {
     let ([rows, cols], [row_stride, col_stride]) = (t.dims_of("linear")?, [t.strides()[0], t.strides()[1]]);
     Ok(Mat { data: t.raw("linear")?, offset: t.layout().offset(), rows, cols, row_stride, col_stride })
 }

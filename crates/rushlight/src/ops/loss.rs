@@ -41,6 +41,25 @@ pub fn cross_entropy(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
     CrossEntropy::default().forward(logits, target)
 }
 
+/// Cross-entropy of the logits `x Wᵀ`, which are never held whole, with the default options: see
+/// [`CrossEntropy::linear`]. PyTorch: `F.linear_cross_entropy`.
+///
+/// ```
+/// # use rushlight::{Tensor, loss::{cross_entropy, linear_cross_entropy}};
+/// let x = Tensor::new([[1.0f64, 2.0], [0.5, -1.0]])?.requires_grad()?; // [N, in]
+/// let w = Tensor::new([[0.3f64, 0.1], [-0.2, 0.4], [1.0, 0.0]])?.requires_grad()?; // [C, in]
+/// let target = Tensor::new([2i64, 0])?;
+/// let (loss, same) = (linear_cross_entropy(&x, &w, &target)?, cross_entropy(&x.linear(&w, None)?, &target)?);
+/// assert!((loss.item::<f64>()? - same.item::<f64>()?).abs() < 1e-12);
+/// let (grads, same) = (loss.backward()?, same.backward()?);
+/// let apart = grads.get(&w).unwrap().sub(same.get(&w).unwrap())?.abs()?.amax(..)?.item::<f64>()?;
+/// assert!(apart < 1e-12);
+/// # Ok::<(), rushlight::Error>(())
+/// ```
+pub fn linear_cross_entropy(x: &Tensor, weight: &Tensor, target: &Tensor) -> Result<Tensor> {
+    CrossEntropy::default().linear(x, weight, None, target)
+}
+
 /// The mean of `−log_p[target]`, for log-probabilities. PyTorch: `F.nll_loss`. Errors: as [`CrossEntropy`]'s.
 ///
 /// ```

@@ -15,6 +15,7 @@ mod gate;
 mod index;
 mod join;
 mod linear;
+mod linear_cross_entropy;
 pub mod loss;
 mod matmul;
 mod norm;
