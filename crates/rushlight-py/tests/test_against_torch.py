@@ -216,6 +216,15 @@ def test_cross_entropy(smoothing):
             x, lib.tensor(labels), reduction=reduction, label_smoothing=smoothing), [pair((3, 4))])
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_linear_cross_entropy(reduction, smoothing):
+    labels, inputs = [1, 0, 3], [pair((3, 5)), pair((4, 5), seed=1), pair((4,), seed=2)]
+    fs = {rl: rl.functional, torch: torch.nn.functional}
+    both(lambda lib, x, w, b: fs[lib].linear_cross_entropy(
+        x, w, lib.tensor(labels), linear_bias=b, ignore_index=0, reduction=reduction, label_smoothing=smoothing), inputs)
+
+
 OPTIMIZERS = [("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}), ("SGD", {"lr": 0.1, "weight_decay": 0.1}), ("Adam", {"lr": 0.05}),
               ("AdamW", {"lr": 0.05, "amsgrad": True}), ("RMSprop", {"lr": 0.01, "centered": True, "momentum": 0.5}), ("Adagrad", {"lr": 0.1})]
 

@@ -130,6 +130,14 @@ functions! {
             let reduction = self::reduction(reduction)?;
             CrossEntropy { weight: weight.map(|w| w.0), ignore_index, label_smoothing, reduction }.forward(&x, &target.0)
         };
+    /// `cross_entropy` of `linear(input, linear_weight, linear_bias)`, without holding all of its logits.
+    linear_cross_entropy(linear_weight, target, *, linear_bias=None, weight=None, reduction="mean", ignore_index=-100, label_smoothing=0.0)
+        (linear_weight: Tensored, target: Tensored, linear_bias: Maybe, weight: Maybe, reduction: &str, ignore_index: i64,
+        label_smoothing: f64) = |x| {
+            let reduction = self::reduction(reduction)?;
+            CrossEntropy { weight: weight.map(|w| w.0), ignore_index, label_smoothing, reduction }
+                .linear(&x, &linear_weight.0, inner(&linear_bias), &target.0)
+        };
     /// Of log probabilities and class numbers.
     nll_loss(target, weight=None, ignore_index=-100, reduction="mean")
         (target: Tensored, weight: Maybe, ignore_index: i64, reduction: &str) = |x| {
