@@ -62,6 +62,12 @@ pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
     set_grad_enabled(false, f)
 }
 
+/// What the rule of a product keeps: each operand for the gradient of the other alone, so that the input of a layer that
+/// does not learn may be freed. `[b if a is tracked, a if b is]`.
+pub(crate) fn each_for_the_other(a: &Tensor, b: &Tensor) -> [Option<Tensor>; 2] {
+    [a.is_tracked().then(|| b.clone()), b.is_tracked().then(|| a.clone())]
+}
+
 /// What a gradient rule returns: one gradient per input, or `None` for an input that gets none.
 pub trait IntoGrads {
     /// As a list in the order of the inputs.

@@ -2,7 +2,7 @@
 //!
 //! The gradient of a broadcast operand is summed over the dims that were repeated.
 
-use crate::autograd::{no_gradient, record};
+use crate::autograd::{each_for_the_other, no_gradient, record};
 use crate::dtype::each_float;
 use crate::kernels::elementwise::{float2, map2, update};
 use crate::kernels::simd::dispatch;
@@ -203,9 +203,8 @@ impl Tensor {
         if !y.dtype().is_float() {
             return no_gradient("mul", y, &[&a, &b]);
         }
-        // An operand is kept for the gradient of the other alone.
         let shapes = [a.shape().clone(), b.shape().clone()];
-        let kept = [a.is_tracked().then(|| b.clone()), b.is_tracked().then(|| a.clone())];
+        let kept = each_for_the_other(&a, &b);
         record("mul", y, &[&a, &b], move |dy| {
             let to = |i: usize| kept[i].as_ref().map(|other| dy.mul(other)?.sum_to(&shapes[i])).transpose();
             Ok([to(0)?, to(1)?])

@@ -1,6 +1,6 @@
 //! The linear layer's product: `y = x Wᵀ + b`.
 
-use crate::autograd::record;
+use crate::autograd::{each_for_the_other, record};
 use crate::dtype::each_float;
 use crate::kernels::gemm::{Mat, MatMul, affine};
 use crate::ops::precision::rounds;
@@ -47,10 +47,9 @@ impl Tensor {
             })
         })?;
         let inputs: smallvec::SmallVec<[&Tensor; 3]> = [Some(&x), Some(&w), b.as_ref()].into_iter().flatten().collect();
-        // An operand is kept for the gradient of the other alone: the input of a frozen layer may be freed.
         let (from, has_bias, bias_tracked) =
             (x.shape().clone(), b.is_some(), b.as_ref().is_some_and(|b| b.is_tracked()));
-        let (for_x, for_w) = (x.is_tracked().then(|| w.clone()), w.is_tracked().then(|| x.clone()));
+        let [for_x, for_w] = each_for_the_other(&x, &w);
         record(op, y, &inputs, move |dy| {
             let flat = dy.reshape([rows, out])?;
             let mut grads = crate::Grads::new();

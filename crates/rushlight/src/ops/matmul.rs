@@ -1,6 +1,6 @@
 //! Matrix products: `matmul`, batched and broadcast.
 
-use crate::autograd::{no_gradient, record};
+use crate::autograd::{each_for_the_other, no_gradient, record};
 use crate::kernels::gemm::{Batch, Mat, MatMul, MatMut, gemm, gemm_batched, gemm_rounded};
 use crate::ops::precision::rounds;
 use crate::{DType, Error, Result, Shape, Tensor, bf16, f16};
@@ -93,9 +93,8 @@ fn batched(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if !out.dtype().is_float() {
         return no_gradient(op, out, &[a, b]);
     }
-    // An operand is kept for the gradient of the other alone.
     let shapes = [a.shape().clone(), b.shape().clone()];
-    let kept = [a.is_tracked().then(|| b.clone()), b.is_tracked().then(|| a.clone())];
+    let kept = each_for_the_other(a, b);
     record(op, out, &[a, b], move |dy| {
         let [for_a, for_b] = kept.each_ref().map(Option::as_ref);
         let da = for_a.map(|b| dy.matmul(&b.t()?)?.sum_to(&shapes[0]));
