@@ -232,6 +232,14 @@ pub fn run(c: &Case, x: &[Tensor]) -> Result<Option<Vec<Tensor>>> {
             };
             vec![if c.op == "nll_loss" { o.forward_log(a, &x[1])? } else { o.forward(a, &x[1])? }]
         }
+        "linear_cross_entropy" => {
+            let mut rest = x[3..].iter();
+            let bias = if c.arg("has_bias") { rest.next() } else { None };
+            let (ignore_index, label_smoothing) = (c.arg("ignore_index"), c.arg("label_smoothing"));
+            let o =
+                CrossEntropy { weight: rest.next().cloned(), ignore_index, label_smoothing, reduction: reduction(c) };
+            vec![o.linear(a, &x[1], bias, &x[2])?]
+        }
         "bce_with_logits" => {
             let mut rest = x[2..].iter();
             let w = if c.arg("has_weight") { rest.next() } else { None };

@@ -198,6 +198,17 @@ def loss():
             args = dict(log_target=log_target, reduction=reduction)
             case("loss", "kl_div", F.kl_div, [log_probabilities(4, 3), answers], **args)
 
+    def linear_cross_entropy(x, w, t, *rest, has_bias, **args):
+        rest = list(rest)
+        more = {"linear_bias": rest.pop(0)} if has_bias else {}
+        return F.linear_cross_entropy(x, w, t, weight=rest.pop(0) if rest else None, **more, **args)
+
+    for reduction in reductions:
+        for ignore, smoothing, bias, more in ((-100, 0.0, [], []), (2, 0.1, [normal(3)], []), (2, 0.1, [normal(3)], [weight])):
+            args = dict(ignore_index=ignore, label_smoothing=smoothing, reduction=reduction, has_bias=bool(bias))
+            inputs = [normal(4, 5), normal(3, 5), target] + bias + more
+            case("loss", "linear_cross_entropy", linear_cross_entropy, inputs, **args)
+
     for reduction in reductions:
         # One sample without a batch, two more dims, and targets that learn.
         args = dict(ignore_index=-100, reduction=reduction, label_smoothing=0.1)
