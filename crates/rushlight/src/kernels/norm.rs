@@ -15,7 +15,7 @@
 use crate::kernels::lanes;
 use crate::kernels::math::Functions;
 use crate::kernels::parallel::{self, GRAIN};
-use crate::kernels::simd::dispatch;
+use crate::kernels::simd::{after, dispatch, while_next_comes};
 use crate::kernels::stream;
 use crate::{Float, Real};
 
@@ -115,28 +115,36 @@ fn forward<T: Float, const CENTRE: bool>(
                     };
                     let rstd = T::Compute::ONE / (size + eps).sqrt();
                     *stats = [mean, rstd];
-                    match (weight, bias) {
-                        (Some(w), Some(b)) => {
-                            for (((y, x), w), b) in y.iter_mut().zip(x).zip(w).zip(b) {
-                                *y = T::down((x.up() - mean) * rstd * w.up() + b.up());
+                    while_next_comes(
+                        n,
+                        [after(x), after(y)],
+                        #[inline(always)]
+                        |at| {
+                            let (x, y) = (&x[at.clone()], &mut y[at.clone()]);
+                            match (weight.map(|w| &w[at.clone()]), bias.map(|b| &b[at])) {
+                                (Some(w), Some(b)) => {
+                                    for (((y, x), w), b) in y.iter_mut().zip(x).zip(w).zip(b) {
+                                        *y = T::down((x.up() - mean) * rstd * w.up() + b.up());
+                                    }
+                                }
+                                (Some(w), None) => {
+                                    for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
+                                        *y = T::down((x.up() - mean) * rstd * w.up());
+                                    }
+                                }
+                                (None, Some(b)) => {
+                                    for ((y, x), b) in y.iter_mut().zip(x).zip(b) {
+                                        *y = T::down((x.up() - mean) * rstd + b.up());
+                                    }
+                                }
+                                (None, None) => {
+                                    for (y, x) in y.iter_mut().zip(x) {
+                                        *y = T::down((x.up() - mean) * rstd);
+                                    }
+                                }
                             }
-                        }
-                        (Some(w), None) => {
-                            for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
-                                *y = T::down((x.up() - mean) * rstd * w.up());
-                            }
-                        }
-                        (None, Some(b)) => {
-                            for ((y, x), b) in y.iter_mut().zip(x).zip(b) {
-                                *y = T::down((x.up() - mean) * rstd + b.up());
-                            }
-                        }
-                        (None, None) => {
-                            for (y, x) in y.iter_mut().zip(x) {
-                                *y = T::down((x.up() - mean) * rstd);
-                            }
-                        }
-                    }
+                        },
+                    );
                 }
             },
         );
@@ -185,7 +193,16 @@ fn backward<T: Float, const CENTRE: bool>(
                         );
                         let [sum, along] = sums.map(|s| s / count);
                         let sum = if CENTRE { sum } else { T::Compute::ZERO };
-                        row_backward((dy, x, weight), [mean, rstd], [sum, along], dx, dweight, dbias);
+                        while_next_comes(
+                            n,
+                            [after(dy), after(x)],
+                            #[inline(always)]
+                            |at| {
+                                let of = (&dy[at.clone()], &x[at.clone()], &weight[at.clone()]);
+                                let (dx, dw, db) = (&mut dx[at.clone()], &mut dweight[at.clone()], &mut dbias[at]);
+                                piece_backward(of, [mean, rstd], [sum, along], dx, dw, db);
+                            },
+                        );
                     },
                 )
             },
@@ -202,10 +219,10 @@ fn backward<T: Float, const CENTRE: bool>(
     }
 }
 
-/// `dx` of a row, given the means of `g` and `g ∘ x̂`, and what it adds to `dw` and `db`. A function of its own, since of
+/// `dx` of a piece of a row, given the means of `g` and `g ∘ x̂`, and what it adds to `dw` and `db`. A function of its own, since of
 /// parameters the compiler knows that they do not overlap.
 #[inline(always)]
-fn row_backward<T: Float>(
+fn piece_backward<T: Float>(
     (dy, x, weight): (&[T], &[T], &[T]),
     [mean, rstd]: Stats<T>,
     [sum, along]: Stats<T>,

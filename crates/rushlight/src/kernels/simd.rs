@@ -119,6 +119,32 @@ pub(crate) fn prefetch<T>(start: *const T, len: usize) {
     let _ = (start, len);
 }
 
+/// Runs `f` on pieces of `0..n`, which it passes in order, and asks on the way for the same pieces of `next`.
+///
+/// For a loop over a row that lies in the nearest cache, where the next row can come while this one is worked on: with all
+/// of it asked for at once, the loop would wait instead.
+#[inline(always)]
+pub(crate) fn while_next_comes<T, const N: usize>(
+    n: usize,
+    next: [*const T; N],
+    mut f: impl FnMut(std::ops::Range<usize>),
+) {
+    const PIECE: usize = 64;
+    for start in (0..n).step_by(PIECE) {
+        let end = n.min(start + PIECE);
+        for next in next {
+            prefetch(next.wrapping_add(start), end - start);
+        }
+        f(start..end);
+    }
+}
+
+/// Where the row after this one begins, if there is one.
+#[inline(always)]
+pub(crate) fn after<T>(row: &[T]) -> *const T {
+    row.as_ptr().wrapping_add(row.len())
+}
+
 /// Elements in a vector: 64 bytes, one register with AVX-512, two with AVX2, four with NEON.
 pub(crate) const fn lanes<C>() -> usize {
     64 / size_of::<C>()
