@@ -76,7 +76,7 @@ FRESH = [
     lambda: rl.tensor([2**62, -(2**63), 5]), lambda: rl.ones(2, 3, dtype=rl.float16), lambda: rl.ones(2, 3, dtype=rl.bfloat16),
     lambda: rl.tensor([0, 255], dtype=rl.uint8), lambda: rl.ones(2, 3).T, lambda: rl.ones(1).expand(3, 3),
     lambda: rl.ones(2, 3, requires_grad=True), lambda: rl.ones(1, 1, 1, 1, 1, 1, 1, 1), lambda: [rl.ones(2), rl.ones(3)],
-    lambda: [rl.ones(2, 3)] * 2, lambda: rl.zeros(2**40, 0), lambda: rl.zeros(0, 2**40, dtype=rl.int64),
+    lambda: [rl.ones(2, 3)] * 2,
 ]
 BAD = [lambda value=value: value for value in FIXED] + FRESH
 
@@ -85,7 +85,8 @@ TENSORS = [
     lambda: rl.tensor([True, False]), lambda: rl.ones(2, 3, 4, 5, requires_grad=True), lambda: rl.ones(4, 3)[::-2].T,
 ]
 # Many elements in no memory: what keeps as many of something is refused, the rest takes its time once.
-LARGE = [lambda: rl.ones(1).expand(2**26), lambda: rl.zeros(1, dtype=rl.int64).expand(2**13, 2**13), lambda: rl.tensor([True]).expand(2**25)]
+LARGE = [lambda: rl.zeros(2**40, 0), lambda: rl.zeros(0, 2**40, dtype=rl.int64), lambda: rl.ones(1).expand(2**26),
+         lambda: rl.zeros(1, dtype=rl.int64).expand(2**13, 2**13), lambda: rl.tensor([True]).expand(2**25)]
 # Objects whose methods are called; of all layers `forward`, of one the rest too.
 OBJECTS = {
     "Linear": lambda: nn.Linear(3, 2), "Conv1d": lambda: nn.Conv1d(2, 2, 3), "Conv2d": lambda: nn.Conv2d(2, 2, 3),
@@ -196,7 +197,7 @@ def calls(name, value, receivers):
     n, named = arity(value)
     for key, make in USABLE.items():
         if key.split()[0] == name.split(".")[-1]:
-            for place, bad in itertools.product(range(len(make())), BAD + LARGE):
+            for place, bad in itertools.product(range(len(make())), BAD if isinstance(value, type) else BAD + LARGE):
                 arguments = make()
                 arguments[place] = bad()
                 yield arguments, {}
@@ -206,7 +207,7 @@ def calls(name, value, receivers):
     for large, place in itertools.product(LARGE, range(min(n, 2))):
         arguments = [receivers[0]() if receivers and i == 0 else plain[i]() for i in range(n)]
         arguments[place] = large()
-        if not receivers or receivers is TENSORS:
+        if receivers is TENSORS or not (receivers or isinstance(value, type)):
             yield arguments, {}
     for receiver in receivers or [None]:
         for place, base, bad in itertools.product(range(first, n), (plain, numbers), BAD):
