@@ -296,6 +296,10 @@ impl PyTensor {
                     x.shape()
                 )));
             }
+            if g.dtype() != x.dtype() {
+                let message = format!("grad: a gradient of {} for a tensor of {}; cast it", g.dtype(), x.dtype());
+                return Err(PyTypeError::new_err(message));
+            }
         }
         match self.leaf() {
             Some(leaf) => leaf.set_grad(grad),
