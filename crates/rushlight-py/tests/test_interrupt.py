@@ -122,7 +122,7 @@ def run():
     "generate": """
 import json, pathlib, tempfile
 folder = pathlib.Path(tempfile.mkdtemp())
-width, positions = 64, 10**6
+width, positions = 64, 10**5
 config = {"model_type": "gpt2", "n_embd": width, "n_head": 2, "n_layer": 2, "n_positions": positions, "vocab_size": 24}
 (folder / "config.json").write_text(json.dumps(config))
 state = {"wte.weight": rl.zeros(24, width), "wpe.weight": rl.zeros(positions, width)}
