@@ -7,6 +7,7 @@ use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyString, PyTuple};
 use rushlight::{Arg, DType, Result, Shape, Tensor};
 use smallvec::SmallVec;
 
+use crate::error::OrRaise;
 use crate::tensor::PyTensor;
 
 /// Several whole numbers: an int or a sequence of them.
@@ -76,7 +77,8 @@ impl rushlight::Dims for Over {
     }
 }
 
-/// A sequence. One that claims more items than memory holds is a MemoryError, before the first is asked for.
+/// A sequence. One that claims more items than memory holds is a MemoryError, before the first is asked for. Of tensors
+/// those of whole numbers in one dim are sequences: one of many rows would become as many tensors.
 pub struct Many<T>(pub Vec<T>);
 
 impl<'a, 'py, T: FromPyObjectOwned<'py>> FromPyObject<'a, 'py> for Many<T> {
@@ -86,6 +88,19 @@ impl<'a, 'py, T: FromPyObjectOwned<'py>> FromPyObject<'a, 'py> for Many<T> {
         let mut all = vec![];
         if obj.cast::<PyString>().is_ok() || !obj.hasattr("__len__")? {
             return Err(PyTypeError::new_err(format!("expected a sequence, got {}", obj.get_type())));
+        }
+        if let Ok(t) = obj.cast::<PyTensor>() {
+            let t = t.get().value()?;
+            if t.rank() != 1 || t.dtype().is_float() {
+                let message = format!("expected a sequence, got a tensor of {} and shape {}", t.dtype(), t.shape());
+                return Err(PyTypeError::new_err(message));
+            }
+            let numbers = t.to_dtype(DType::I64).and_then(|t| t.to_vec::<i64>()).or_raise()?;
+            reserve(&mut all, numbers.len())?;
+            for number in numbers {
+                all.push(PyInt::new(obj.py(), number).into_any().extract().map_err(Into::into)?);
+            }
+            return Ok(Many(all));
         }
         reserve(&mut all, obj.len()?)?;
         for item in obj.try_iter()? {
@@ -135,7 +150,6 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Operand {
 
 impl Operand {
     fn number(t: &Tensor) -> PyResult<Operand> {
-        use crate::error::OrRaise;
         Ok(match t.dtype() {
             DType::Bool => Operand::Bool(t.item().or_raise()?),
             d if d.is_float() => Operand::Float(t.item().or_raise()?),

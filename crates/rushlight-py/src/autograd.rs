@@ -250,7 +250,6 @@ pub fn register_hook(value: &Tensor, hook: Py<PyAny>) -> PyResult<RemovableHandl
 /// The library's operations have one output each. Several become one, flat and one after the other, that is cut again.
 #[pyfunction]
 fn _record(
-    py: Python<'_>,
     name: String,
     inputs: Many<Option<Py<PyTensor>>>,
     outputs: Many<Py<PyTensor>>,
@@ -281,35 +280,12 @@ fn _record(
         .collect::<rushlight::Result<_>>()
         .or_raise()?;
     let all = if flat.len() == 1 { flat[0].clone() } else { Tensor::cat(&flat, 0).or_raise()? };
-    let cut = |all: &Tensor| -> rushlight::Result<Vec<Option<Tensor>>> {
-        let mut start = 0;
-        shapes
-            .iter()
-            .map(|(shape, float)| {
-                if !float {
-                    return Ok(None);
-                }
-                start += shape.numel();
-                all.narrow(0, start - shape.numel(), shape.numel())?.reshape(shape).map(Some)
-            })
-            .collect()
-    };
     let rule = {
         let (shapes, inputs): (Vec<_>, Vec<_>) =
             (shapes.clone(), tracked.iter().map(|t| (t.shape().clone(), t.dtype())).collect());
         let count = self::input_count(&places);
         move |dy: &Tensor| -> rushlight::Result<Vec<Option<Tensor>>> {
-            let mut start = 0;
-            let mut grads = vec![];
-            for (shape, float) in &shapes {
-                grads.push(match float {
-                    true => {
-                        start += shape.numel();
-                        Some(dy.narrow(0, start - shape.numel(), shape.numel())?.reshape(shape)?)
-                    }
-                    false => None,
-                });
-            }
+            let grads = cut(dy, &shapes)?;
             Python::attach(|py| {
                 let called = callback(|| -> PyResult<Vec<Option<Tensor>>> {
                     let grads: Vec<Option<PyTensor>> = grads.into_iter().map(|g| g.map(PyTensor::from)).collect();
@@ -351,11 +327,24 @@ fn _record(
             })
         }
     };
-    let _ = py;
     let refs: Vec<&Tensor> = tracked.iter().collect();
-    let recorded = rushlight::set_grad_enabled(true, || record("Function", all, &refs, rule).and_then(|all| cut(&all)))
-        .or_raise()?;
+    let recorded =
+        rushlight::set_grad_enabled(true, || record("Function", all, &refs, rule).and_then(|all| cut(&all, &shapes)))
+            .or_raise()?;
     Ok(recorded.into_iter().zip(outputs).map(|(new, old)| PyTensor::from(new.unwrap_or(old))).collect())
+}
+
+/// The floats among the outputs, in their shapes again.
+fn cut(all: &Tensor, shapes: &[(rushlight::Shape, bool)]) -> rushlight::Result<Vec<Option<Tensor>>> {
+    let mut start = 0;
+    let piece = |(shape, float): &(rushlight::Shape, bool)| {
+        if !float {
+            return Ok(None);
+        }
+        start += shape.numel();
+        all.narrow(0, start - shape.numel(), shape.numel())?.reshape(shape).map(Some)
+    };
+    shapes.iter().map(piece).collect()
 }
 
 fn input_count(places: &[usize]) -> usize {

@@ -1,11 +1,11 @@
 //! Making tensors: from Python's lists, from other libraries' arrays, filled, counted up, random.
 
-use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyComplex, PyDict, PyFloat, PyInt, PyList, PyTuple};
 use rushlight::{DType, Element, Tensor, bf16, f16};
 
-use crate::args::{Many, shape_of};
+use crate::args::{Many, reserve, shape_of};
 use crate::dtype::{AnyDType, default_float};
 use crate::error::OrRaise;
 use crate::ops::detached;
@@ -145,9 +145,7 @@ fn pieces<T: Element, O: for<'py> IntoPyObject<'py>>(
 ) -> PyResult<Py<PyAny>> {
     let data = x.to_vec::<T>().or_raise()?;
     let mut items: Vec<Py<PyAny>> = vec![];
-    items
-        .try_reserve_exact(data.len())
-        .map_err(|_| PyMemoryError::new_err(format!("tolist: no memory for {} numbers", data.len())))?;
+    reserve(&mut items, data.len())?;
     for v in data {
         items.push(f(v).into_py_any(py)?);
     }
@@ -155,7 +153,8 @@ fn pieces<T: Element, O: for<'py> IntoPyObject<'py>>(
         if n == 0 {
             // Sizes before an empty dim still count.
             let outer: usize = x.dims().iter().take_while(|&&d| d != 0).product();
-            items = (0..outer).map(|_| Ok(PyList::empty(py).into_any().unbind())).collect::<PyResult<_>>()?;
+            reserve(&mut items, outer)?;
+            items.extend((0..outer).map(|_| PyList::empty(py).into_any().unbind()));
             for &n in x.dims().iter().take_while(|&&d| d != 0).collect::<Vec<_>>().into_iter().rev() {
                 items = items
                     .chunks(n)

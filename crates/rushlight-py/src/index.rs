@@ -208,8 +208,7 @@ fn arranged(x: &Tensor, dims: &[usize]) -> Result<(Tensor, usize)> {
     Ok((moved.reshape(shape)?, if beside { dims[0] } else { 0 }))
 }
 
-/// Whether the arrays stand beside each other in the index itself: NumPy moves their dims to the front otherwise, and also
-/// where an int between them was applied first.
+/// The elements of `x` that the arrays name, the dims of the arrays where [`arranged`] says.
 fn take(x: &Tensor, arrays: Vec<(usize, Tensor)>) -> Result<Tensor> {
     let (dims, indices) = places(x, arrays)?;
     let index = flat(x, &dims, &indices)?;
@@ -285,12 +284,12 @@ impl PyTensor {
         let source = source.detach().to_dtype(dtype).or_raise()?;
         if arrays.is_empty() {
             let shape = target.value()?.shape().clone();
-            return target.overwrite(py, &fit(&source, &shape).or_raise()?);
+            return target.overwrite(&fit(&source, &shape).or_raise()?);
         }
         let x = target.value()?.detach();
         let new = py.detach(|| rushlight::no_grad(|| put(&x, arrays, &source))).or_raise()?;
         drop(x);
-        target.overwrite(py, &new)
+        target.overwrite(&new)
     }
 
     fn __len__(&self) -> PyResult<usize> {

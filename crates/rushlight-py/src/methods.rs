@@ -296,6 +296,10 @@ impl PyTensor {
                     x.shape()
                 )));
             }
+            if g.dtype() != x.dtype() {
+                let message = format!("grad: a gradient of {} for a tensor of {}; cast it", g.dtype(), x.dtype());
+                return Err(PyTypeError::new_err(message));
+            }
         }
         match self.leaf() {
             Some(leaf) => leaf.set_grad(grad),
@@ -312,8 +316,8 @@ impl PyTensor {
     }
 
     #[setter(data)]
-    fn assign_data(&self, py: Python<'_>, data: &Bound<'_, PyTensor>) -> PyResult<()> {
-        self.put_data(py, data.get().value()?.detach())
+    fn assign_data(&self, data: &Bound<'_, PyTensor>) -> PyResult<()> {
+        self.put_data(data.get().value()?.detach())
     }
 
     /// The gradients of this by every leaf it came from, added to their `.grad`.
@@ -349,7 +353,7 @@ impl PyTensor {
         Ok(())
     }
 
-    /// A leaf of the class `cls` with the values of `data`: for `nn.Parameter`.
+    /// `Tensor[…]` in annotations is the class itself.
     #[classmethod]
     fn __class_getitem__(cls: &Bound<'_, PyType>, _item: &Bound<'_, PyAny>) -> Py<PyType> {
         cls.clone().unbind()

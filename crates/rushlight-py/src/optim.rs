@@ -91,18 +91,13 @@ impl _Optimizer {
     fn step(&self, py: Python<'_>, params: Many<Py<PyTensor>>, lr: f64) -> PyResult<()> {
         let params = params.0;
         let mut gradients = Gradients::new();
-        let mut values = Vec::with_capacity(params.len());
-        for p in &params {
-            let p = p.get();
-            let value = p.value()?;
+        for p in params.iter().map(Py::get) {
             if let Some(grad) = p.leaf().and_then(|l| l.grad(py)) {
-                gradients.insert(&value, grad.get().value()?.detach()).or_raise()?;
+                gradients.insert(&p.value()?, grad.get().value()?.detach()).or_raise()?;
             }
-            drop(value);
-            // Out of its place, so that it can be updated in its own memory.
-            values.push(p.take()?);
         }
-        let mut model = Params(values);
+        // Out of their places, so that they can be updated in their own memory; after all that may fail.
+        let mut model = Params(params.iter().map(|p| p.get().take()).collect::<PyResult<_>>()?);
         let result = py.detach(|| {
             let mut optimizer = self.0.lock().unwrap_or_else(|e| e.into_inner());
             optimizer.set_lr(lr);

@@ -141,7 +141,7 @@ impl PyTensor {
     }
 
     /// Writes `src` to all of this, outside the graph: what `x[index] = src` does to the view `x[index]`.
-    pub fn overwrite(self, py: Python<'_>, src: &Tensor) -> PyResult<()> {
+    pub fn overwrite(self, src: &Tensor) -> PyResult<()> {
         let state = self.state.into_inner().unwrap_or_else(|e| e.into_inner());
         let Some(view) = state.view else { return Ok(()) };
         let base = view.base.get();
@@ -151,7 +151,6 @@ impl PyTensor {
             ));
         }
         drop(state.value);
-        let _ = py;
         base.assign(view.shape.to_vec(), &view.strides, view.offset, src)
     }
 
@@ -242,7 +241,7 @@ impl PyTensor {
     }
 
     /// Other values, of any shape, in place of these; a leaf stays one. PyTorch: `x.data = …`.
-    pub fn put_data(&self, py: Python<'_>, new: Tensor) -> PyResult<()> {
+    pub fn put_data(&self, new: Tensor) -> PyResult<()> {
         let old = self.value()?;
         if self.leaf().is_some() && new.shape() != old.shape() {
             // A leaf of another shape is another leaf.
@@ -251,7 +250,6 @@ impl PyTensor {
             state.leaf = Some(Leaf::of(&state.value));
             return Ok(());
         }
-        let _ = py;
         self.put(old.with_data(&new).or_raise()?);
         Ok(())
     }

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use rushlight::Tensor;
 
-use crate::args::{Ints, Many, shape_of};
+use crate::args::{Ints, Many, reserve, shape_of};
 use crate::error::OrRaise;
 use crate::ops::Tensored;
 use crate::tensor::PyTensor;
@@ -113,6 +113,25 @@ fn moved(x: &Tensor, source: &Ints, destination: &Ints) -> rushlight::Result<Ten
     x.permute(&order)
 }
 
+/// `count` views. MemoryError: there is no room for so many.
+fn pieces(
+    x: &Bound<'_, PyTensor>,
+    count: usize,
+    mut piece: impl FnMut(&Tensor, usize) -> rushlight::Result<Tensor> + Send,
+) -> PyResult<Vec<PyTensor>> {
+    let mut all = vec![];
+    reserve(&mut all, count)?;
+    for i in 0..count {
+        all.push(PyTensor::view_of(x, |x| piece(x, i))?);
+    }
+    Ok(all)
+}
+
+/// Pieces of `size` of the `n` places of `dim`; the last may be smaller.
+fn even(x: &Bound<'_, PyTensor>, dim: i64, n: usize, size: usize) -> PyResult<Vec<PyTensor>> {
+    pieces(x, n.div_ceil(size).max(1), |x, i| x.narrow(dim, i * size, size.min(n - i * size)))
+}
+
 #[pymethods]
 impl PyTensor {
     /// The same elements in another shape without a copy; one size may be -1.
@@ -181,25 +200,20 @@ impl PyTensor {
     /// Pieces of `split_size` places of `dim`, or of the sizes given.
     #[pyo3(signature = (split_size, dim=0))]
     fn split(slf: &Bound<'_, Self>, split_size: &Bound<'_, PyAny>, dim: i64) -> PyResult<Vec<PyTensor>> {
-        let x = slf.get().value()?;
-        let n = x.size(dim).or_raise()?;
-        let sizes: Vec<usize> = match split_size.extract::<usize>() {
+        let n = slf.get().value()?.size(dim).or_raise()?;
+        let sizes = match split_size.extract::<usize>() {
             Ok(0) if n > 0 => return Err(PyValueError::new_err("split: the size of a piece is at least 1")),
-            Ok(size) => (0..n).step_by(size.max(1)).map(|start| size.min(n - start)).collect(),
+            Ok(size) => return even(slf, dim, n, size.max(1)),
             Err(_) => split_size.extract::<Many<usize>>()?.0,
         };
         if sizes.iter().try_fold(0usize, |a, &b| a.checked_add(b)) != Some(n) {
             return Err(PyValueError::new_err(format!("split: sizes {sizes:?} do not add up to {n} places")));
         }
-        drop(x);
         let mut start = 0;
-        sizes
-            .iter()
-            .map(|&size| {
-                start += size;
-                PyTensor::view_of(slf, |x| x.narrow(dim, start - size, size))
-            })
-            .collect()
+        pieces(slf, sizes.len(), |x, i| {
+            start += sizes[i];
+            x.narrow(dim, start - sizes[i], sizes[i])
+        })
     }
 
     /// At most `chunks` pieces of equal size along `dim`.
@@ -209,16 +223,14 @@ impl PyTensor {
         if chunks == 0 {
             return Err(PyValueError::new_err("chunk: at least 1 piece"));
         }
-        let size = n.div_ceil(chunks).max(1);
-        let pieces = n.div_ceil(size).max(1);
-        (0..pieces).map(|i| PyTensor::view_of(slf, |x| x.narrow(dim, i * size, size.min(n - i * size)))).collect()
+        even(slf, dim, n, n.div_ceil(chunks).max(1))
     }
 
     /// A tensor for each place of `dim`.
     #[pyo3(signature = (dim=0))]
     fn unbind(slf: &Bound<'_, Self>, dim: i64) -> PyResult<Vec<PyTensor>> {
         let n = slf.get().value()?.size(dim).or_raise()?;
-        (0..n).map(|i| PyTensor::view_of(slf, |x| x.select(dim, i as i64))).collect()
+        pieces(slf, n, |x, i| x.select(dim, i as i64))
     }
 
     /// The same values outside the graph, in the same place: writing to it writes to this.

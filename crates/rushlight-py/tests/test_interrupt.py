@@ -119,6 +119,23 @@ def run():
     while True:
         (x @ x).sum().backward()
 """,
+    "generate": """
+import json, pathlib, tempfile
+folder = pathlib.Path(tempfile.mkdtemp())
+width, positions = 64, 10**5
+config = {"model_type": "gpt2", "n_embd": width, "n_head": 2, "n_layer": 2, "n_positions": positions, "vocab_size": 24}
+(folder / "config.json").write_text(json.dumps(config))
+state = {"wte.weight": rl.zeros(24, width), "wpe.weight": rl.zeros(positions, width)}
+norms = ["ln_f", *[f"h.{i}.ln_{n}" for i in range(2) for n in (1, 2)]]
+state |= {f"{norm}.{part}": rl.ones(width) for norm in norms for part in ("weight", "bias")}
+for i in range(2):
+    for part, rows, columns in [("attn.c_attn", width, 3 * width), ("attn.c_proj", width, width),
+                                ("mlp.c_fc", width, 4 * width), ("mlp.c_proj", 4 * width, width)]:
+        state |= {f"h.{i}.{part}.weight": rl.zeros(rows, columns), f"h.{i}.{part}.bias": rl.zeros(columns)}
+rl.save(state, folder / "model.safetensors")
+model = rl.models.Gpt.from_pretrained(folder)
+run = lambda: model.generate([1], max_new_tokens=positions - 1)
+""",
     "small_operations": """
 x = rl.rand(8)
 def run():

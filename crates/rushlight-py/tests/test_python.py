@@ -163,6 +163,21 @@ def test_files_and_data(tmp_path):
     assert len(list(rl.utils.data.DataLoader(rl.utils.data.TensorDataset(rl.ones(5, 2), rl.arange(5)), 2))) == 3
 
 
+def test_optimizers_refuse_what_would_spoil_parameters():
+    p, q = (rl.ones(2, requires_grad=True) for _ in range(2))
+    for params in ([p, q, p], [{"params": [p]}, {"params": [q, p]}]):
+        with pytest.raises(ValueError, match="twice"):
+            rl.optim.SGD(params, lr=0.5)
+    with pytest.raises(TypeError, match="list of parameters"):
+        rl.optim.SGD(p, lr=0.5)
+    for grad in (rl.tensor([1, 1]), rl.ones(2, dtype=rl.float64)):
+        with pytest.raises(TypeError, match="cast it"):
+            q.grad = grad
+    p.grad, q.grad = rl.ones(2), rl.ones(2)
+    rl.optim.SGD([p, q], lr=0.5).step()
+    assert p.tolist() == q.tolist() == [0.5, 0.5]
+
+
 def test_pictures():
     assert "<table>" in rl.ones(2, 2)._repr_html_() and "<svg" in rl.rand(3, 3).picture().svg
 
@@ -205,6 +220,26 @@ for f in bad:
     try: f()
     except Exception as e: pass
     else: raise SystemExit(f"no error: {bad.index(f)}")
+print("alive")
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert out.stdout.strip() == "alive", out.stderr + out.stdout
+
+
+def test_more_than_memory_is_a_memory_error():
+    code = """
+import rushlight as rl
+many = 1 << 45
+x, none, true = rl.ones(1).expand(many), rl.zeros(many, 0), rl.tensor([True]).expand(many)
+bad = [lambda: x.tolist(), lambda: none.tolist(), lambda: bytes(x), lambda: rl.tensor([1]).expand(many) << 1, lambda: x.unbind(),
+       lambda: none.unbind(), lambda: x.split(1), lambda: x.chunk(many), lambda: true.nonzero(), lambda: x.masked_select(true),
+       lambda: x[true], lambda: x + 1, lambda: rl.nn.functional.pad(rl.ones(3), (many, 0), "replicate"), lambda: rl.randperm(many),
+       lambda: rl.nn.functional.pad(x, (1, 1), "circular"), lambda: rl.nn.functional.pad(x, (1, 1), "reflect")]
+for i, f in enumerate(bad):
+    try: f()
+    except MemoryError: pass
+    else: raise SystemExit(f"no error: {i}")
+assert (none.unsqueeze(2) @ none.unsqueeze(1)).shape == (many, 0, 0)
 print("alive")
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

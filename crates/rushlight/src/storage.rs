@@ -23,6 +23,14 @@ pub(crate) use mapped::Bytes;
 
 use crate::{DType, Element, Error, Result, bf16, f16};
 
+/// A vector with room for `len` elements. Errors: there is no memory for them.
+pub(crate) fn reserved<T>(op: &'static str, len: usize) -> Result<Vec<T>> {
+    let mut out = vec![];
+    let refused = |_| Error::OutOfMemory { op, bytes: len.saturating_mul(size_of::<T>()) };
+    out.try_reserve_exact(len).map_err(refused)?;
+    Ok(out)
+}
+
 /// `len` elements of `T`, aligned to 64 bytes, from the free lists.
 pub struct Buffer<T> {
     block: Option<Block>,

@@ -316,6 +316,24 @@ fn a_window_that_sees_nan_or_infinity_shows_it() -> Result<()> {
     Ok(())
 }
 
+/// A stride that leads out of the input is never taken, however long: there is one output.
+#[test]
+fn strides_that_are_never_taken() -> Result<()> {
+    let x = Tensor::arange(0.0, 100.0, 1.0, DType::F64)?.reshape([1, 4, 5, 5])?.requires_grad()?;
+    let w = Tensor::ones([2, 4, 3, 3], DType::F64)?;
+    let of = |stride| -> Result<[Vec<f64>; 2]> {
+        let y = x.conv2d(&w, None, ConvOptions { stride, ..Default::default() })?;
+        assert_eq!(y.dims(), [1, 2, 1, 1]);
+        let dx = grad(&[&y.sum(..)?], &[&x], false)?.remove(0).unwrap();
+        Ok([y.to_f64_vec()?, dx.to_f64_vec()?])
+    };
+    assert_eq!(of([usize::MAX, 1 << 40])?, of([3, 3])?);
+    let y = Tensor::ones([1, 2, 1, 1], DType::F64)?;
+    let far = ConvTransposeOptions { stride: [usize::MAX; 2], ..Default::default() };
+    assert_eq!(y.conv_transpose2d(&w, None, far)?.to_f64_vec()?, [2.0; 36]);
+    Ok(())
+}
+
 #[test]
 fn bad_arguments_are_named() {
     let zeros = |shape: &[usize]| Tensor::zeros(shape.to_vec(), DType::F32).unwrap();

@@ -289,6 +289,27 @@ fn bad_arguments_are_errors_that_say_what_is_wrong() {
     assert!(message(huge.contiguous()).contains("cannot allocate"));
 }
 
+/// Views can have more places than memory: what would list them is refused.
+#[test]
+fn more_places_than_memory() {
+    let many = 1usize << 45;
+    let huge = Tensor::new(true).unwrap().expand([many]).unwrap();
+    let none = Tensor::zeros([many, 0, 1], DType::F32).unwrap();
+    for refused in [
+        message(huge.to_vec::<bool>()),
+        message(Tensor::new(1i64).unwrap().expand([many]).unwrap().to_vec::<i64>()),
+        message(huge.to_f64_vec()),
+        message(huge.unbind(0)),
+        message(huge.split(1, 0)),
+        message(none.unbind(0)),
+        message(huge.nonzero()),
+        message(Tensor::new([1f32]).unwrap().masked_select(&huge)),
+    ] {
+        assert!(refused.contains("cannot allocate"), "{refused}");
+    }
+    assert_eq!(none.matmul(&none.transpose(1, 2).unwrap()).unwrap().dims(), [many, 0, 0]);
+}
+
 /// Strides that no element is reached by may be any number.
 #[test]
 fn strides_that_are_never_taken() {

@@ -202,6 +202,8 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
 
 
 def _tensors(tensors: Iterable[Tensor]) -> list[Tensor]:
+    if isinstance(tensors, Tensor):
+        raise TypeError("expected a sequence of tensors, not a tensor; unbind() makes one of it")
     return list(tensors)
 
 

@@ -58,14 +58,14 @@ def batch_norm(
     return y
 
 
-def _places(mode: str, size: int, before: int, after: int) -> list[int]:
+def _places(mode: str, size: int, before: int, after: int) -> Tensor:
     """Where each place of a padded dim is read."""
-    places = range(-before, size + after)
+    places = _r.arange(-before, size + after)
     if mode == "replicate":
-        return [min(max(i, 0), size - 1) for i in places]
+        return places.clamp(0, size - 1)
     if mode == "circular":
-        return [i % size for i in places]
-    return [size - 1 - abs(size - 1 - abs(i)) for i in places]
+        return places % size
+    return size - 1 - (size - 1 - places.abs()).abs()
 
 
 def pad(input: Tensor, pad: int | Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
@@ -88,7 +88,7 @@ def pad(input: Tensor, pad: int | Sequence[int], mode: str = "constant", value: 
         if min(before, after) < 0 or max(before, after) > limit or size == 0:
             raise ValueError(f"pad: {before} and {after} places of mode {mode!r} do not fit dim {dim} of size {size}")
         if before or after:
-            input = input.index_select(dim, _r.tensor(_places(mode, size, before, after)))
+            input = input.index_select(dim, _places(mode, size, before, after))
     return input
 
 

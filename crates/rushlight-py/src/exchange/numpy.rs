@@ -73,7 +73,12 @@ impl PyTensor {
             return Ok(PyBytes::new(py, &[]));
         }
         // SAFETY: a contiguous tensor has that many bytes there, and they do not change while it lives.
-        Ok(PyBytes::new(py, unsafe { std::slice::from_raw_parts(x.data_ptr(), len) }))
+        let bytes = unsafe { std::slice::from_raw_parts(x.data_ptr(), len) };
+        // `PyBytes::new` panics where there is no memory.
+        PyBytes::new_with(py, len, |out| {
+            out.copy_from_slice(bytes);
+            Ok(())
+        })
     }
 }
 

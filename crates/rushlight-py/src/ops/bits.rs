@@ -30,7 +30,9 @@ pub fn bitwise(op: &'static str, a: &Tensor, b: &Tensor, f: impl Fn(i64, i64) ->
     let dtype = a.dtype().promote(b.dtype());
     let shape = a.shape().broadcast(b.shape(), op)?;
     let wide = |t: &Tensor| t.to_dtype(DType::I64)?.expand(&shape)?.to_vec::<i64>();
-    let out: Vec<i64> = wide(a)?.into_iter().zip(wide(b)?).map(|(x, y)| f(x, y)).collect();
+    // In place: a third copy would be memory that nothing checks.
+    let mut out = wide(a)?;
+    out.iter_mut().zip(wide(b)?).for_each(|(x, y)| *x = f(*x, y));
     Tensor::from_vec(out, &shape)?.to_dtype(dtype)
 }
 

@@ -214,7 +214,7 @@ fn convolve<const N: usize>(
     bias: Option<&Tensor>,
     options: ConvOptions<N>,
 ) -> Result<Tensor> {
-    let ConvOptions { stride, padding, dilation, groups } = options;
+    let ConvOptions { mut stride, padding, dilation, groups } = options;
     let kernel = check(op, w, stride, dilation, groups)?;
     let (lead, c_in, input) = cut::<N>(op, x)?;
     if w.dims()[1].checked_mul(groups) != Some(c_in) {
@@ -239,6 +239,8 @@ fn convolve<const N: usize>(
             );
             Error::invalid(op, message)
         })?;
+        // A step that is never taken may be any number: one that just leaves the input will do.
+        stride[d] = stride[d].min(room + 1);
         output[d] = room / stride[d] + 1;
     }
     let c_out = w.dims()[0];
@@ -274,7 +276,7 @@ fn transposed<const N: usize>(
     bias: Option<&Tensor>,
     options: ConvTransposeOptions<N>,
 ) -> Result<Tensor> {
-    let ConvTransposeOptions { stride, padding, output_padding, dilation, groups } = options;
+    let ConvTransposeOptions { mut stride, padding, output_padding, dilation, groups } = options;
     let kernel = check(op, w, stride, dilation, groups)?;
     let (lead, channels, input) = cut::<N>(op, y)?;
     if channels != w.dims()[0] {
@@ -308,6 +310,9 @@ fn transposed<const N: usize>(
         })?;
         // The size that the convolution of such an output has: that of the input, or more if output_padding ≥ stride.
         wanted[d] = input[d] + output_padding[d] / stride[d];
+        if wanted[d] == 1 {
+            stride[d] = stride[d].min(output_padding[d] + 1);
+        }
     }
     let c_out = w.dims()[1].checked_mul(groups).ok_or_else(|| Error::invalid(op, "too many channels"))?;
     check_bias(op, bias, c_out)?;

@@ -7,6 +7,7 @@ use crate::dtype::{each_dtype, each_float};
 use crate::kernels::{index, stream};
 use crate::ops::binary::when_tracked;
 use crate::ops::reduce::cut;
+use crate::storage::reserved;
 use crate::tensor::Dim;
 use crate::{DType, Element, Error, Result, Shape, Tensor};
 
@@ -23,13 +24,16 @@ fn checked(op: &'static str, index: &Tensor, dim: usize, size: usize) -> Result<
     if values.iter().all(|i| *i >= 0) {
         return Ok(index);
     }
-    let wrapped = values.iter().map(|&i| if i < 0 { i + size as i64 } else { i }).collect();
-    Tensor::from_vec::<i64>(wrapped, index.shape())
+    Tensor::build(op, index.shape().clone(), |out: &mut [i64]| {
+        out.iter_mut().zip(values).for_each(|(o, &i)| *o = if i < 0 { i + size as i64 } else { i });
+    })
 }
 
 /// Whether each place of `index` is the last to write where it does, in a target of `shape`.
 fn last_writes(dim: usize, index: &Tensor, shape: &Shape) -> Result<Tensor> {
-    let own = Tensor::from_vec((0..index.numel() as i64).collect(), index.shape())?;
+    let own = Tensor::build("scatter", index.shape().clone(), |out: &mut [i64]| {
+        out.iter_mut().zip(0..).for_each(|(o, i)| *o = i);
+    })?;
     Tensor::zeros(shape, DType::I64)?.scatter(dim, index, &own)?.gather(dim, index)?.eq(&own)
 }
 
@@ -225,8 +229,9 @@ impl Tensor {
             return Err(Error::dtype(op, mask.dtype(), "expected a bool mask"));
         }
         let mask = mask.broadcast_to(op, &shape)?.to_vec::<bool>()?;
-        let places: Vec<i64> = (0i64..).zip(&mask).filter(|(_, m)| **m).map(|(i, _)| i).collect();
-        let count = places.len();
+        let count = mask.iter().filter(|m| **m).count();
+        let mut places = reserved(op, count)?;
+        places.extend((0i64..).zip(&mask).filter(|(_, m)| **m).map(|(i, _)| i));
         self.broadcast_to(op, &shape)?.reshape(-1)?.index_select(0, &Tensor::from_vec(places, count)?)
     }
 
@@ -234,15 +239,11 @@ impl Tensor {
     pub fn nonzero(&self) -> Result<Tensor> {
         let nonzero = self.detach().to_dtype(DType::Bool)?.to_vec::<bool>()?;
         let strides = self.shape().contiguous_strides();
-        let mut out = vec![];
+        let count = nonzero.iter().filter(|b| **b).count();
+        let mut out = reserved("nonzero", count.saturating_mul(self.rank()))?;
         for i in (0..nonzero.len()).filter(|&i| nonzero[i]) {
             out.extend((0..self.rank()).map(|d| (i / strides[d] as usize % self.dims()[d]) as i64));
         }
-        let shape: Shape = [
-            if self.rank() == 0 { nonzero.iter().filter(|b| **b).count() } else { out.len() / self.rank() },
-            self.rank(),
-        ]
-        .into();
-        Tensor::from_vec(out, shape)
+        Tensor::from_vec(out, [count, self.rank()])
     }
 }

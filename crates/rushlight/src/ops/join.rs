@@ -4,6 +4,7 @@ use crate::autograd::{no_gradient, record};
 use crate::dtype::each_dtype;
 use crate::kernels::{stream, strided};
 use crate::ops::reduce::cut;
+use crate::storage::reserved;
 use crate::tensor::{Dim, IntoShape};
 use crate::{Error, Layout, Result, Shape, Tensor};
 
@@ -82,7 +83,12 @@ impl Tensor {
             return Err(Error::invalid("split", "the size of a piece is 0"));
         }
         let n = self.dims()[dim];
-        (0..n.div_ceil(size).max(1)).map(|i| self.narrow(dim, i * size, size.min(n - i * size))).collect()
+        let count = n.div_ceil(size).max(1);
+        let mut pieces = reserved("split", count)?;
+        for i in 0..count {
+            pieces.push(self.narrow(dim, i * size, size.min(n - i * size))?);
+        }
+        Ok(pieces)
     }
 
     /// Pieces of the given sizes along `dim`, as views. PyTorch: `split(sizes, dim)`. Errors: another sum.
@@ -219,7 +225,11 @@ impl Tensor {
     /// Each place of `dim` as a tensor of its own, the dim gone, as views. PyTorch: `unbind`.
     pub fn unbind(&self, dim: impl Dim) -> Result<Vec<Tensor>> {
         let n = self.size(dim)?;
-        (0..n as i64).map(|i| self.select(dim, i)).collect()
+        let mut places = reserved("unbind", n)?;
+        for i in 0..n as i64 {
+            places.push(self.select(dim, i)?);
+        }
+        Ok(places)
     }
 }
 

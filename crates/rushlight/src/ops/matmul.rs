@@ -115,6 +115,10 @@ fn multiply<T: MatMul>(out: &mut [T], x: &Tensor, y: &Tensor, (m, n, k): (usize,
         let gemm = if rounds() { gemm_rounded } else { gemm };
         return gemm(MatMut::row_major(out, m, n), lhs, rhs, false);
     }
+    // Of empty matrices there may be more than memory holds numbers for.
+    if out.is_empty() {
+        return;
+    }
     let (ox, oy) = (batch_offsets(x), batch_offsets(y));
     let lhs = Batch { data: dx, offsets: &ox, row_stride: xr, col_stride: xc };
     let rhs = Batch { data: dy, offsets: &oy, row_stride: yr, col_stride: yc };

@@ -16,7 +16,7 @@ pub use dim::{Dim, Dims, IntoShape};
 use crate::autograd::Node;
 use crate::dtype::each_dtype;
 use crate::kernels::strided::{self, Strided};
-use crate::storage::{Buffer, Storage};
+use crate::storage::{Buffer, Storage, reserved};
 use crate::{DType, Element, Error, Layout, Result, Shape};
 
 /// An n-dimensional array of one dtype. A clone is free and shares its storage; the value never changes.
@@ -214,17 +214,22 @@ impl Tensor {
     /// ```
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         let x = self.strided::<T>("to_vec")?;
-        if let Some(all) = x.contiguous() {
-            return Ok(all.to_vec());
+        let mut out = reserved("to_vec", self.numel())?;
+        match x.contiguous() {
+            Some(all) => out.extend_from_slice(all),
+            None => {
+                out.resize(self.numel(), T::default());
+                strided::copy(x, &mut out);
+            }
         }
-        let mut out = vec![T::default(); self.numel()];
-        strided::copy(x, &mut out);
         Ok(out)
     }
 
     /// The elements in row-major order as f64, whatever the dtype.
     pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
-        each_dtype!(self.dtype(), T => Ok(self.to_vec::<T>()?.into_iter().map(|x| x.to_f64()).collect()))
+        let mut out = reserved("to_f64_vec", self.numel())?;
+        each_dtype!(self.dtype(), T => out.extend(self.to_vec::<T>()?.into_iter().map(|x| x.to_f64())));
+        Ok(out)
     }
 
     /// The only element, converted to `T`. PyTorch: `item()`.

@@ -16,7 +16,11 @@ Sizes = Union[int, Sequence[int]]
 
 def many(value: Sizes, n: int) -> tuple[int, ...]:
     """``n`` numbers of one, or the numbers that were given."""
-    return (value,) * n if isinstance(value, int) else tuple(value)
+    if isinstance(value, int):
+        return (value,) * n
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"expected a number or a tuple of numbers, not {type(value).__name__}")
+    return tuple(value)
 
 
 class Parameter(Tensor):

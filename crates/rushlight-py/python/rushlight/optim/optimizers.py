@@ -18,6 +18,8 @@ class Optimizer:
         self.defaults = settings
         self.param_groups: list[dict[str, Any]] = []
         self._rust: list[Any] = []
+        if isinstance(params, Tensor):
+            raise TypeError(f"{type(self).__name__}: expected a list of parameters, not one; give [parameter]")
         given = list(params)
         if not given:
             raise ValueError(f"{type(self).__name__}: no parameters")
@@ -29,9 +31,13 @@ class Optimizer:
         group = {**self.defaults, **param_group}
         params = group["params"]
         group["params"] = [params] if isinstance(params, Tensor) else list(params)
+        known = {id(p) for g in self.param_groups for p in g["params"]}
         for p in group["params"]:
             if not isinstance(p, Tensor) or not p.is_leaf:
                 raise ValueError(f"{type(self).__name__}: parameters are tensors that are leaves, not {type(p).__name__}")
+            if id(p) in known:
+                raise ValueError(f"{type(self).__name__}: a parameter of shape {tuple(p.shape)} is given twice")
+            known.add(id(p))
         group.setdefault("initial_lr", group["lr"])
         self.param_groups.append(group)
         self._rust.append(_r._Optimizer(self._name, {k: v for k, v in group.items() if k not in ("params", "initial_lr")}))

@@ -38,7 +38,7 @@ class Subset(Dataset):
     """Some samples of another data set."""
 
     def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
-        self.dataset, self.indices = dataset, list(indices)
+        self.dataset, self.indices = dataset, indices
 
     def __getitem__(self, index: int) -> Any:
         return self.dataset[self.indices[index]]

@@ -51,6 +51,9 @@ pub(crate) fn avg_forward<T: Float>(
     divisor_override: Option<f64>,
 ) {
     s.check(x.len(), out.len());
+    if out.is_empty() {
+        return;
+    }
     assert_eq!(s.dilation, [1; 3]);
     let (width, size) = (s.output[2], s.in_size());
     let divisor = Divisor::new(s, count_include_pad, divisor_override);
@@ -103,6 +106,9 @@ pub(crate) fn avg_backward<T: Float>(
     divisor_override: Option<f64>,
 ) {
     s.check(dx.len(), dy.len());
+    if dx.is_empty() {
+        return;
+    }
     assert_eq!(s.dilation, [1; 3]);
     let (width, size, stride) = (s.output[2], s.in_size(), s.stride[2]);
     let [depth, height, _] = s.output;

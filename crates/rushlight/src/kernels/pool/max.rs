@@ -34,6 +34,9 @@ fn take<T: Float>(value: &mut T, index: &mut u32, place: u32, inputs: &[T]) {
 /// gives −∞.
 pub(crate) fn max_forward<T: Float>(s: &PoolShape, x: &[T], out: &mut [T], index: Option<&mut [u32]>) {
     s.check(x.len(), out.len());
+    if out.is_empty() {
+        return;
+    }
     assert!(index.as_ref().is_none_or(|index| index.len() == out.len()));
     assert!(s.in_size() < NOWHERE as usize);
     let (width, rows) = (s.output[2], s.rows_per_task());

@@ -7,6 +7,7 @@ use super::{OP, whole};
 use crate::kernels::parallel::{self, Shared};
 use crate::kernels::quant::Blocks;
 use crate::kernels::simd::dispatch;
+use crate::storage::reserved;
 use crate::{Error, Result};
 
 /// Rows of W in a panel: the lanes of a register.
@@ -27,9 +28,7 @@ struct Whole {
 }
 
 fn room<T: Copy>(len: usize, value: T) -> Result<Vec<T>> {
-    let mut out = vec![];
-    let refused = |_| Error::OutOfMemory { op: OP, bytes: len.saturating_mul(size_of::<T>()) };
-    out.try_reserve_exact(len).map_err(refused)?;
+    let mut out = reserved(OP, len)?;
     out.resize(len, value);
     Ok(out)
 }

@@ -11,9 +11,10 @@
 use std::arch::x86_64::*;
 
 use super::{OP, each_row, whole};
+use crate::Result;
 use crate::kernels::quant::Blocks;
 use crate::kernels::simd::{Level, dispatch, level};
-use crate::{Error, Result};
+use crate::storage::reserved;
 
 /// Bytes of W that are asked for before they are read: what comes from memory in the time that it takes to come.
 const AHEAD: usize = 2048;
@@ -38,8 +39,7 @@ struct Four {
 fn prepare(x: &[f32], sixteens: bool) -> Result<Vec<Four>> {
     let count = x.len().div_ceil(128);
     let none = Four { high: [[0; 64]; 2], low: [[0; 64]; 2], scale: [0.0; 16], sum: [[0.0; 16]; 2] };
-    let mut out = vec![];
-    out.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { op: OP, bytes: count * size_of::<Four>() })?;
+    let mut out = reserved(OP, count)?;
     out.resize(count, none);
     dispatch(
         #[inline(always)]

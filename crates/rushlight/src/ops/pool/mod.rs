@@ -98,7 +98,6 @@ fn plan<const N: usize>(
             return Err(Error::invalid(op, message));
         }
         // Below 0 where the window is larger than the padded input, which ceil_mode forgives up to the stride.
-        // Below 0 where the window is larger than the padded input, which ceil_mode forgives up to the stride.
         let more = if ceil_mode { stride[d] as i128 - 1 } else { 0 };
         let room = padded(input[d], padding[d]).zip(reach(kernel[d], dilation[d]).and_then(|r| padded(r, 0)));
         let room = room.map(|(size, reach)| size as i128 - reach as i128 + more);
