@@ -87,29 +87,6 @@ impl<T: Float> Targets<'_, T> {
     }
 }
 
-/// The largest x, m, and `ln Σ exp(x − m)`, in one pass: a row of many classes is read from memory once, a block of it at a
-/// time, and what was summed before a larger x turned up is scaled down. NaN where all is −∞, or an x is +∞ or NaN.
-#[inline(always)]
-fn log_sum_exp<T: Float>(x: &[T]) -> (T::Compute, T::Compute) {
-    const BLOCK: usize = 1024;
-    let (mut m, mut sum) = (T::Compute::NEG_INFINITY, T::Compute::ZERO);
-    for x in x.chunks(BLOCK) {
-        let most = lanes::max(x);
-        if most > m {
-            sum = sum * (m - most).exp();
-            m = most;
-        }
-        // Nothing but −∞ so far: all of it counts 0, but NaN is NaN.
-        let shift = if m > T::Compute::NEG_INFINITY { m } else { T::Compute::ZERO };
-        sum += lanes::sum_ahead(
-            x,
-            #[inline(always)]
-            |x| (x.up() - shift).exp_below(),
-        );
-    }
-    if m == T::Compute::NEG_INFINITY { (m, m - m) } else { (m, sum.ln()) }
-}
-
 /// The loss of each row, and `ln Σ exp(x)` for the gradient: in f64, so that `exp(x − l)` is as exact for logits of a
 /// thousand as for logits of one. Rows that are ignored have a loss of 0.
 pub(crate) fn forward<T: Float>(logits: &[T], of: Targets<T>, loss: &mut [T], lse: &mut [f64]) {
@@ -117,6 +94,7 @@ pub(crate) fn forward<T: Float>(logits: &[T], of: Targets<T>, loss: &mut [T], ls
     assert!(loss.len() == of.targets.len() && lse.len() == of.targets.len());
     let (classes, rows) = (of.classes, of.rows());
     parallel::chunks2((loss, rows), (lse, rows), |task, loss, lse| {
+        let mut e = vec![T::Compute::ZERO; classes];
         dispatch(
             #[inline(always)]
             || {
@@ -125,7 +103,8 @@ pub(crate) fn forward<T: Float>(logits: &[T], of: Targets<T>, loss: &mut [T], ls
                     (*loss, *lse) = (T::default(), 0.0);
                     let Some(target) = of.target(row) else { continue };
                     let x = &logits[row * classes..][..classes];
-                    let (m, log) = log_sum_exp(x);
+                    let m = lanes::max(x);
+                    let log = exp_sum(x, m, &mut e, []).ln();
                     *loss = of.loss(x, (m, log), target);
                     *lse = m.to_f64() + log.to_f64();
                 }

@@ -4,7 +4,7 @@
 //! A sum or maximum of a row is a call: inside of a larger loop the compiler kept the lanes of these in memory, where
 //! each addition waits for the store of the one before (a row of 1024 in softmax took 590 ns, for 390).
 
-use crate::kernels::simd::{after, dispatch, prefetch};
+use crate::kernels::simd::dispatch;
 use crate::{Float, Real};
 
 /// Four AVX-512 registers of f32, enough to hide the latency of an addition.
@@ -37,25 +37,6 @@ pub(crate) fn sum2<T: Copy, U: Copy, C: Real>(x: &[T], y: &[U], f: impl Fn(T, U)
         total
     }
     if x.len() < LANES { here(x, y, f) } else { long(x, y, f) }
-}
-
-/// `Σ f(x)`, with what follows `x` asked for on the way: for functions that take longer than memory.
-#[inline(never)]
-pub(crate) fn sum_ahead<T: Copy, C: Real>(x: &[T], f: impl Fn(T) -> C) -> C {
-    dispatch(
-        #[inline(always)]
-        || {
-            let (pieces, rest) = x.as_chunks::<LANES>();
-            let (mut lanes, next) = ([C::ZERO; LANES], after(x));
-            for (i, piece) in pieces.iter().enumerate() {
-                prefetch(next.wrapping_add(i * LANES), LANES);
-                for (lane, &x) in lanes.iter_mut().zip(piece) {
-                    *lane += f(x);
-                }
-            }
-            rest.iter().fold(fold(lanes, |a, b| a + b), |total, &x| total + f(x))
-        },
-    )
 }
 
 /// `Σ f(x, y)` of several values at once.
