@@ -44,7 +44,7 @@ ARGUMENTS = Types(
     ("Tensor", "input _shares_memory.other allclose.other equal.other type_as.other new source_tensor _recast.new _store.new "
      "split.tensor inputs_tensor copy_.src_tensor where.condition expand_as.other view_as.other reshape_as.other"),
     ("Operand", "other value alpha weight_number lerp.weight lerp_.weight r src exponent"),
-    ("TensorLike", "key tensor mat2 vec vec2 mask condition indices index end_tensor lerp.end lerp_.end y gate.y target mean_tensor "
+    ("TensorLike", "key tensor mat2 vec vec2 mask condition indices index linear_weight linear_bias end_tensor lerp.end lerp_.end y gate.y target mean_tensor "
      "matmul.other __matmul__.value __rmatmul__.value attn_mask weight bias pos_weight scaled_dot_product_attention.value "
      "_batch_norm.mean var forward.tokens copy_.src embedding.weight linear.input"),
     ("Ints", " ".join(f"{name}.dim" for name in REDUCED.split()) + " logsumexp.dim squeeze.dim size stride padding dilation "
