@@ -21,8 +21,8 @@ ALLOWED = (TypeError, ValueError, IndexError, OverflowError, ZeroDivisionError, 
            BufferError, StopIteration, RecursionError)
 # A tensor is asked for and something else is given: Python's own words for it.
 DUCKS = (AttributeError, KeyError)
-# What ends, changes or waits for more than its own result.
-LEFT_OUT = {"_set_grad_mode", "set_grad_enabled", "set_default_dtype", "inference_mode"}
+# What ends, changes or waits for more than its own result; and what copies a layer as often as it is told, in Python.
+LEFT_OUT = {"_set_grad_mode", "set_grad_enabled", "set_default_dtype", "inference_mode", "TransformerEncoder", "TransformerDecoder"}
 # What one call may take, beside what is taken at first; and in seconds of all its threads.
 MEMORY, SECONDS = 1 << 30, 5.0
 

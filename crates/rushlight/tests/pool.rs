@@ -517,9 +517,9 @@ fn bad_arguments_are_named() -> Result<()> {
     assert!(!said(x.adaptive_avg_pool2d([usize::MAX; 2])).is_empty());
     assert!(!said(x.adaptive_max_pool2d([1 << 50, 1])).is_empty());
     // Of no planes there may be more windows than memory has room to describe.
-    let none = Tensor::zeros([0, 1 << 45], DType::F32)?;
+    let none = Tensor::zeros([0, 1usize << 45], DType::F32)?;
     assert_eq!(none.avg_pool1d([1], Default::default())?.dims(), [0, 1 << 45]);
-    assert_eq!(none.max_pool1d([1], Default::default())?.dims(), [0, 1 << 45]);
+    assert!(said(none.max_pool1d([1], Default::default())).contains("too large to be indexed"));
     assert_eq!(none.adaptive_avg_pool1d([1 << 44])?.dims(), [0, 1 << 44]);
     // ceil_mode forgives a kernel as much larger than the input as the stride is.
     let huge = 1 << 58;

@@ -2,8 +2,11 @@
 
 use std::cmp::Ordering;
 
-use crate::Element;
+use std::sync::OnceLock;
+
 use crate::kernels::parallel::{self, GRAIN};
+use crate::storage::reserved;
+use crate::{Element, Result};
 
 /// The order of two elements, NaN above everything.
 #[inline(always)]
@@ -15,16 +18,30 @@ fn order<T: Element>(a: T, b: T) -> Ordering {
 /// Sorts each row of `x`, of `[rows, n]`, and writes its first `k` values and where in the row they were.
 ///
 /// Equal elements (also NaNs) keep their order. For `k < n` the others are only set apart, not sorted: O(n + k log k).
-pub(crate) fn sort<T: Element>(x: &[T], (n, k): (usize, usize), descending: bool, values: &mut [T], index: &mut [i64]) {
+/// Errors: there is no memory for a row with its places.
+pub(crate) fn sort<T: Element>(
+    op: &'static str,
+    x: &[T],
+    (n, k): (usize, usize),
+    descending: bool,
+    values: &mut [T],
+    index: &mut [i64],
+) -> Result<()> {
     if k == 0 || values.is_empty() {
-        return;
+        return Ok(());
     }
     assert!(k <= n);
     assert_eq!(values.len() / k * n, x.len());
     assert_eq!(values.len(), index.len());
-    let rows = (GRAIN / n).max(1);
+    let (rows, refused) = ((GRAIN / n).max(1), OnceLock::new());
     parallel::chunks2((values, rows * k), (index, rows * k), |chunk, values, index| {
-        let mut pairs: Vec<(T, i64)> = Vec::with_capacity(n);
+        let mut pairs: Vec<(T, i64)> = match reserved(op, n) {
+            Ok(pairs) => pairs,
+            Err(error) => {
+                let _ = refused.set(error);
+                return;
+            }
+        };
         for (r, (values, index)) in values.chunks_mut(k).zip(index.chunks_mut(k)).enumerate() {
             let row = &x[(chunk * rows + r) * n..][..n];
             pairs.clear();
@@ -43,6 +60,7 @@ pub(crate) fn sort<T: Element>(x: &[T], (n, k): (usize, usize), descending: bool
             }
         }
     });
+    refused.into_inner().map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
@@ -54,13 +72,13 @@ mod tests {
         let nan = f32::NAN;
         let x = [3.0, nan, 1.0, 3.0, -0.0, 0.0, /* */ nan, f32::INFINITY, nan, -1.0, 2.0, 2.0];
         let (mut v, mut i) = ([0.0; 12], [0; 12]);
-        sort(&x, (6, 6), false, &mut v, &mut i);
+        sort("sort", &x, (6, 6), false, &mut v, &mut i).unwrap();
         assert_eq!(i, [4, 5, 2, 0, 3, 1, 3, 4, 5, 1, 0, 2]);
-        sort(&x, (6, 6), true, &mut v, &mut i);
+        sort("sort", &x, (6, 6), true, &mut v, &mut i).unwrap();
         assert_eq!(i, [1, 0, 3, 2, 4, 5, 0, 2, 1, 4, 5, 3]);
         assert!(v[0].is_nan() && v[1..6] == [3.0, 3.0, 1.0, 0.0, 0.0]);
         let (mut v, mut i) = ([0.0; 4], [0; 4]);
-        sort(&x, (6, 2), false, &mut v, &mut i);
+        sort("sort", &x, (6, 2), false, &mut v, &mut i).unwrap();
         assert_eq!((v, i), ([-0.0, 0.0, -1.0, 2.0], [4, 5, 3, 4]));
     }
 }

@@ -74,9 +74,11 @@ impl Tensor {
         let mut index = Buffer::<i64>::try_scratch(shape.numel(), op)?;
         let values = each_dtype!(self.dtype(), T => {
             let x = rows.slice::<T>(op)?;
-            Tensor::build(op, shape.clone(), |out: &mut [T]| {
-                kernels::sort::sort(x, (n, k), descending, out, &mut index);
-            })?
+            let mut outcome = Ok(());
+            let values = Tensor::build(op, shape.clone(), |out: &mut [T]| {
+                outcome = kernels::sort::sort(op, x, (n, k), descending, out, &mut index);
+            })?;
+            outcome.map(|()| values)?
         });
         let values = values.transpose(dim, -1)?.packed()?;
         let index = Tensor::from_buffer(index, shape).transpose(dim, -1)?.packed()?;

@@ -157,7 +157,9 @@ class Module:
             self.__dict__["_transient"].add(name)
 
     def add_module(self, name: str, module: Module | None) -> None:
-        """As assigning it."""
+        """As assigning it. TypeError: it is no module."""
+        if module is not None and not isinstance(module, Module):
+            raise TypeError(f"{type(module).__name__} is not a Module")
         self._registries()[2][name] = module
 
     register_module = add_module
