@@ -2,18 +2,19 @@
 //!
 //! This file needs nothing else of the command line: the fuzz target `run` reads with it as well.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use rushlight::data::points::PointSet;
+use rushlight::io::from_json;
 use rushlight_models::{GptConfig, TranslatorConfig};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// What a run trains, and how: `config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     pub version: String,
+    #[serde(with = "named")]
     pub task: Task,
     pub epochs: usize,
     pub batch: usize,
@@ -24,7 +25,7 @@ pub struct Config {
 
 /// What is learned from what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "task", rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum Task {
     Images {
         data: PathBuf,
@@ -102,6 +103,39 @@ pub struct TextSizes {
     pub dropout: f64,
 }
 
+/// A task in JSON: its name is one of its settings. Serde can write that too (`tag`), but what it then says of a wrong
+/// setting does not tell which.
+mod named {
+    use serde::de::{Deserializer, Error as _};
+    use serde::ser::{Error as _, Serializer};
+
+    use super::*;
+
+    const NAME: &str = "task";
+
+    pub fn serialize<S: Serializer>(task: &Task, to: S) -> Result<S::Ok, S::Error> {
+        let mut settings = Map::new();
+        if let Value::Object(task) = serde_json::to_value(task).map_err(S::Error::custom)? {
+            for (name, all) in task {
+                settings.insert(NAME.to_string(), name.into());
+                settings.extend(all.as_object().cloned().unwrap_or_default());
+            }
+        }
+        settings.serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Task, D::Error> {
+        let mut settings = Map::deserialize(from)?;
+        let name = settings.remove(NAME).ok_or_else(|| D::Error::missing_field(NAME))?;
+        let name = name.as_str().ok_or_else(|| D::Error::custom(format!("{NAME}: expected a name, not {name}")))?;
+        let task = Value::from_iter([(name, Value::Object(settings))]);
+        serde_path_to_error::deserialize(task).map_err(|e| {
+            let message = e.to_string();
+            D::Error::custom(message.strip_prefix(&format!("{name}.")).unwrap_or(&message))
+        })
+    }
+}
+
 impl Task {
     /// As `rushlight train` knows it.
     pub fn name(&self) -> &'static str {
@@ -148,8 +182,8 @@ impl Config {
     pub fn read(path: &Path) -> Result<Config, String> {
         let name = path.display();
         let folder = path.parent().unwrap_or(path).display();
-        let file = File::open(path).map_err(|e| format!("{name}: {e}; is {folder} a run folder?"))?;
-        let config: Config = serde_json::from_reader(BufReader::new(file)).map_err(|e| format!("{name}: {e}"))?;
+        let text = std::fs::read(path).map_err(|e| format!("{name}: {e}; is {folder} a run folder?"))?;
+        let config: Config = from_json(text).map_err(|e| format!("{name}: {e}"))?;
         config.check(&format!("{name}: "))?;
         Ok(config)
     }

@@ -8,7 +8,7 @@ use rushlight::io::{TensorFile, Value, Weight, load_safetensors, save_gguf, save
 use rushlight::nn::{Module, StateDict};
 use rushlight::{DType, Gradients, Result, Tensor, loss};
 use rushlight_models::text::{ChatTemplate, Tokenizer};
-use rushlight_models::{Bert, Gpt, Llama, Network, Pretrained};
+use rushlight_models::{Bert, Gpt, Llama, Network, Pretrained, SentenceEncoder};
 
 mod common;
 
@@ -287,6 +287,52 @@ fn configurations_that_cannot_be_are_refused_by_name() {
         fs::write(&path, changed).unwrap();
         let message = refusal(dir.path());
         assert!(message.contains(part), "{name}, {to}: {message}");
+    }
+}
+
+/// A value of a wrong type, in any of the files of a folder: the error names the file and the field.
+#[test]
+fn values_of_a_wrong_type_are_refused_by_name() {
+    let wrong = |name: &str, file: &str, text: &str, part: &str| {
+        let dir = copy(name);
+        let path = dir.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        if name == "bert" {
+            Tokenizer::train_words(["a b"], 1, &["<unk>"]).unwrap().save(dir.path().join("tokenizer.json")).unwrap();
+        }
+        fs::write(&path, text).unwrap();
+        let message = match name {
+            "bert" => SentenceEncoder::from_pretrained(dir.path()).err().unwrap().to_string(),
+            _ => refusal(dir.path()),
+        };
+        assert!(message.contains(&format!("{file}: ")) && message.contains(part), "{file}, {text}: {message}");
+    };
+    for (name, key, value, part) in [
+        ("llama", "hidden_size", "\"16\"", "hidden_size: invalid type: string \"16\", expected usize"),
+        ("llama", "rms_norm_eps", "[]", "rms_norm_eps: invalid type: sequence, expected f64"),
+        ("llama", "rope_scaling", r#"{"factor": "2"}"#, "rope_scaling.factor: invalid type: string \"2\", expected f64"),
+        ("llama", "architectures", "[1]", "architectures[0]: invalid type: integer `1`, expected a string"),
+        ("llama", "eos_token_id", "\"</s>\"", "eos_token_id: expected an id, or a list of ids"),
+        ("gpt2", "n_head", "2.5", "n_head: invalid type: floating point `2.5`, expected usize"),
+        ("bert", "layer_norm_eps", "\"1e-12\"", "layer_norm_eps: invalid type: string \"1e-12\", expected f64"),
+    ] {
+        let config = fs::read_to_string(copy(name).path().join("config.json")).unwrap();
+        let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        config[key] = serde_json::from_str(value).unwrap();
+        wrong(name, "config.json", &config.to_string(), part);
+    }
+    let cut = fs::read_to_string(copy("llama").path().join("model.safetensors.index.json")).unwrap();
+    let number = cut.replacen("\"model-00001-of-00002.safetensors\"", "1", 1);
+    for (name, file, text, part) in [
+        ("llama", "model.safetensors.index.json", &number[..], ": invalid type: integer `1`, expected a string"),
+        ("llama", "generation_config.json", r#"{"eos_token_id": [2, "x"]}"#, "eos_token_id: expected an id, or a list"),
+        ("llama", "tokenizer_config.json", r#"{"chat_template": 7}"#, "chat_template: expected a text, or a list of"),
+        ("llama", "tokenizer_config.json", r#"{"eos_token": {"id": 3}}"#, "eos_token: expected a text, or an object"),
+        ("llama", "tokenizer.json", r#"{"version": "1.0", "truncation": 3}"#, "truncation: invalid type: integer `3`"),
+        ("bert", "sentence_bert_config.json", r#"{"max_seq_length": "x"}"#, "max_seq_length: invalid type: string"),
+        ("bert", "1_Pooling/config.json", r#"{"pooling_mode_mean_tokens": 1}"#, "pooling_mode_mean_tokens: invalid"),
+    ] {
+        wrong(name, file, text, part);
     }
 }
 

@@ -236,6 +236,20 @@ mod tests {
         assert_eq!((pool.release_at(a), pool.regions.len()), (2 * UNIT, 0), "a whole region");
     }
 
+    /// Each a little larger than the one before, of which one is still in use: texts that grow, and lists.
+    #[test]
+    fn growing_spans_use_what_smaller_ones_left() {
+        let mut pool = Pool::new();
+        let (mut last, mut size) = (pool.take(UNIT).unwrap().0, UNIT);
+        while size < 400 * UNIT {
+            let (next, _) = pool.take(size + UNIT).unwrap();
+            pool.give_back(last, size);
+            (last, size) = (next, size + UNIT);
+            let used: usize = pool.regions.values().map(|r| r.used).sum();
+            assert!(used < 4 * size + 4 * REGION, "{} units used for one of {}", used / UNIT, size / UNIT);
+        }
+    }
+
     /// Against a list of what is in use: no two overlap, and nothing is lost.
     #[test]
     fn random_spans_do_not_overlap() {
