@@ -310,7 +310,12 @@ fn values_of_a_wrong_type_are_refused_by_name() {
     for (name, key, value, part) in [
         ("llama", "hidden_size", "\"16\"", "hidden_size: invalid type: string \"16\", expected usize"),
         ("llama", "rms_norm_eps", "[]", "rms_norm_eps: invalid type: sequence, expected f64"),
-        ("llama", "rope_scaling", r#"{"factor": "2"}"#, "rope_scaling.factor: invalid type: string \"2\", expected f64"),
+        (
+            "llama",
+            "rope_scaling",
+            r#"{"factor": "2"}"#,
+            "rope_scaling.factor: invalid type: string \"2\", expected f64",
+        ),
         ("llama", "architectures", "[1]", "architectures[0]: invalid type: integer `1`, expected a string"),
         ("llama", "eos_token_id", "\"</s>\"", "eos_token_id: expected an id, or a list of ids"),
         ("gpt2", "n_head", "2.5", "n_head: invalid type: floating point `2.5`, expected usize"),

@@ -168,9 +168,8 @@ impl Tokenizer {
         let path = path.as_ref();
         let text = read_text(path)?;
         let refused = |offset: u64, why: String| Error::format(path, offset, format!("no tokenizer: {why}"));
-        let read = || -> Result<tokenizers::Tokenizer> {
-            from_json(&text).map_err(|e| refused(e.offset(), e.to_string()))
-        };
+        let read =
+            || -> Result<tokenizers::Tokenizer> { from_json(&text).map_err(|e| refused(e.offset(), e.to_string())) };
         let mut inner = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
             let why = "its vocabulary and its rules contradict each other";
             Err(refused(0, why.to_string()))

@@ -91,7 +91,8 @@ mod tests {
     #[test]
     fn the_file_and_the_place_are_told() {
         let error = from_json_in::<Net>("net.json", "{\n\"layers\":\ntrue}").unwrap_err().to_string();
-        let says = "net.json: layers: invalid type: boolean `true`, expected a sequence at line 3 column 4 (at byte 15)";
+        let says =
+            "net.json: layers: invalid type: boolean `true`, expected a sequence at line 3 column 4 (at byte 15)";
         assert_eq!(error, says);
     }
 }
