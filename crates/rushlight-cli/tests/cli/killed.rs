@@ -196,7 +196,7 @@ fn refused(
     while done < times {
         let run = format!("{at}/run-{runs}");
         loop {
-            let mut child = start(&way_on(dir, &run)).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+            let child = start(&way_on(dir, &run)).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
             let more = done < times;
             if more {
                 moments.wait_for_next();
