@@ -131,7 +131,8 @@ mod named {
         let task = Value::from_iter([(name, Value::Object(settings))]);
         serde_path_to_error::deserialize(task).map_err(|e| {
             let message = e.to_string();
-            D::Error::custom(message.strip_prefix(&format!("{name}.")).unwrap_or(&message))
+            let inside = [".", ": "].iter().find_map(|mark| message.strip_prefix(&format!("{name}{mark}")));
+            D::Error::custom(inside.unwrap_or(&message))
         })
     }
 }

@@ -124,7 +124,7 @@ fn mount(options: &[&str], at: &Path) -> bool {
 fn a_disk_that_is_full_at_any_step() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let Some(small) = Small::mount(dir.join("small"), "size=1m") else {
+    let Some(small) = Small::mount(dir.join("small"), "size=2m") else {
         eprintln!("skipped: a file system of its own takes the right to mount one");
         return;
     };
@@ -132,7 +132,7 @@ fn a_disk_that_is_full_at_any_step() {
     let filler = small.0.join("filler");
     let mut refusals = 0;
     for room in [4, 12, 20, 28, 36, 44, 60, 90] {
-        fs::write(&filler, vec![1; (1024 - room) << 10]).ok();
+        fs::write(&filler, vec![1; (2048 - room) << 10]).ok();
         let said = run(dir, &way_on(dir, "small/run"));
         if said.code != Some(0) {
             assert_eq!(said.code, Some(1), "{}", said.err);
