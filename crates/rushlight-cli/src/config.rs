@@ -4,7 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
+use rushlight::Error;
 use rushlight::data::points::PointSet;
+use rushlight::data::text::read_text;
 use rushlight::io::from_json;
 use rushlight_models::{GptConfig, TranslatorConfig};
 use serde::{Deserialize, Serialize};
@@ -107,21 +109,23 @@ pub struct TextSizes {
 /// setting does not tell which.
 mod named {
     use serde::de::{Deserializer, Error as _};
-    use serde::ser::{Error as _, Serializer};
+    use serde::ser::{Error as _, SerializeMap, Serializer};
 
     use super::*;
 
     const NAME: &str = "task";
 
     pub fn serialize<S: Serializer>(task: &Task, to: S) -> Result<S::Ok, S::Error> {
-        let mut settings = Map::new();
+        let mut out = to.serialize_map(None)?;
         if let Value::Object(task) = serde_json::to_value(task).map_err(S::Error::custom)? {
-            for (name, all) in task {
-                settings.insert(NAME.to_string(), name.into());
-                settings.extend(all.as_object().cloned().unwrap_or_default());
+            for (name, settings) in task {
+                out.serialize_entry(NAME, &name)?;
+                for (key, value) in settings.as_object().into_iter().flatten() {
+                    out.serialize_entry(key, value)?;
+                }
             }
         }
-        settings.serialize(to)
+        out.end()
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Task, D::Error> {
@@ -183,7 +187,10 @@ impl Config {
     pub fn read(path: &Path) -> Result<Config, String> {
         let name = path.display();
         let folder = path.parent().unwrap_or(path).display();
-        let text = std::fs::read(path).map_err(|e| format!("{name}: {e}; is {folder} a run folder?"))?;
+        let text = read_text(path).map_err(|e| match e {
+            Error::Io { .. } => format!("{e}; is {folder} a run folder?"),
+            e => e.to_string(),
+        })?;
         let config: Config = from_json(text).map_err(|e| format!("{name}: {e}"))?;
         config.check(&format!("{name}: "))?;
         Ok(config)

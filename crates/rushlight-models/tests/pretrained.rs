@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rushlight::io::{TensorFile, Value, Weight, load_safetensors, save_gguf, save_safetensors};
 use rushlight::nn::{Module, StateDict};
 use rushlight::{DType, Gradients, Result, Tensor, loss};
-use rushlight_models::text::{ChatTemplate, Tokenizer};
+use rushlight_models::text::{ChatTemplate, Message, Tokenizer};
 use rushlight_models::{Bert, Gpt, Llama, Network, Pretrained, SentenceEncoder};
 
 mod common;
@@ -339,6 +339,45 @@ fn values_of_a_wrong_type_are_refused_by_name() {
     ] {
         wrong(name, file, text, part);
     }
+}
+
+/// The forms that templates, tokens and ids have in folders that others saved.
+#[test]
+fn every_form_of_a_setting_is_read() -> Result<()> {
+    let load = |file: &str, text: &str| {
+        let dir = copy("llama");
+        fs::write(dir.path().join(file), text).unwrap();
+        Pretrained::load(dir.path())
+    };
+    let named =
+        r#"[{"name": "rag", "template": "no"}, {"name": "default", "template": "{{ bos_token }}|{{ eos_token }}"}]"#;
+    for (template, bos, rendered) in [
+        ("\"{{ bos_token }}|{{ eos_token }}\"", "\"<s>\"", Some("<s>|</s>")),
+        (named, r#"{"__type": "AddedToken", "content": "<s>", "lstrip": false}"#, Some("<s>|</s>")),
+        (r#"{"rag": "no", "default": "{{ bos_token }}"}"#, r#"{"content": "<s>"}"#, Some("<s>")),
+        (r#"[{"name": "rag", "template": "no"}]"#, "\"<s>\"", None),
+        ("null", "null", None),
+    ] {
+        let about = format!(
+            r#"{{"added_tokens_decoder": {{"0": {{}}}}, "model_max_length": 1e30, "chat_template": {template},
+                "bos_token": {bos}, "eos_token": "</s>", "unk_token": null}}"#
+        );
+        let found = load("tokenizer_config.json", &about)?.chat_template;
+        let text = found.map(|template| template.render(&[Message::new("user", "Hi")])).transpose()?;
+        assert_eq!(text.as_deref(), rendered, "{about}");
+    }
+    let config = fs::read_to_string(copy("llama").path().join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let own = Pretrained::load(copy("llama").path())?.eos;
+    for (ids, eos) in [("7", vec![7]), ("[7, 9]", vec![7, 9]), ("[]", vec![]), ("null", vec![])] {
+        config["eos_token_id"] = serde_json::from_str(ids).unwrap();
+        assert_eq!(load("config.json", &config.to_string())?.eos, eos, "{ids}");
+        let generation = format!(r#"{{"eos_token_id": {ids}, "do_sample": true}}"#);
+        let found = load("generation_config.json", &generation)?.eos;
+        // `null` tells nothing, and what `config.json` says holds.
+        assert_eq!(found, if ids == "null" { own.clone() } else { eos }, "{ids}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -23,6 +23,26 @@ fn edit(dir: &Path, config: &Value, place: &str, value: Value) {
     fs::write(dir.join("run/config.json"), config.to_string()).unwrap();
 }
 
+/// What earlier versions wrote: the task's name first, then its settings in their own order. And what is not known.
+#[test]
+fn config_json_in_any_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    finished(dir);
+    let path = dir.join("run/config.json");
+    let now = fs::read_to_string(&path).unwrap();
+    assert!(now.contains("\"task\": {\n    \"task\": \"points\",\n    \"count\": 64,\n"), "{now}");
+    let config: Value = serde_json::from_str(&now).unwrap();
+    let said = good(dir, "eval run");
+    let task = r#"{"set": "xor", "note": [1], "widths": [2, 32, 32, 2], "count": 64"#;
+    for task in [format!(r#"{task}, "task": "points"}}"#), task.replacen('{', r#"{"task": "points", "#, 1) + "}"] {
+        let mut old = config.clone();
+        old["task"] = Value::Null;
+        fs::write(&path, old.to_string().replace(r#""task":null"#, &format!(r#""task":{task}"#))).unwrap();
+        assert_eq!(good(dir, "eval run"), said);
+    }
+}
+
 #[test]
 fn config_json() {
     let dir = tempfile::tempdir().unwrap();

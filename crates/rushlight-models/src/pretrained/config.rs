@@ -1,5 +1,6 @@
 //! The configuration files of a folder: `config.json` and its neighbours.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rushlight::data::text::read_text;
@@ -85,6 +86,9 @@ impl Ends {
     }
 }
 
+/// The name of the template for chats, where there are several.
+const DEFAULT: &str = "default";
+
 /// What is used of `tokenizer_config.json`.
 #[derive(Default, Deserialize)]
 pub(super) struct About {
@@ -98,6 +102,7 @@ pub(super) struct About {
 enum Template {
     One(String),
     Many(Vec<Named>),
+    ByName(BTreeMap<String, String>),
 }
 
 #[derive(Deserialize)]
@@ -114,11 +119,12 @@ pub(super) enum Token {
 }
 
 impl About {
-    /// The template for chats: of several that one named `default`.
+    /// The template for chats.
     pub(super) fn chat_template(&mut self) -> Option<String> {
         match self.chat_template.take()? {
             Template::One(text) => Some(text),
-            Template::Many(all) => all.into_iter().find(|one| one.name == "default").map(|one| one.template),
+            Template::Many(all) => all.into_iter().find(|one| one.name == DEFAULT).map(|one| one.template),
+            Template::ByName(mut all) => all.remove(DEFAULT),
         }
     }
 }
