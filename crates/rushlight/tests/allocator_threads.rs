@@ -33,7 +33,7 @@ fn threads_share_memory_and_not_buffers() {
                 for round in 0..ROUNDS {
                     random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                     let value = (number * ROUNDS + round) as f32;
-                    let made = (Tensor::full([size(random >> 20)], value, DType::F32).unwrap(), value);
+                    let made = (Tensor::full([size(random >> 20)], value.into(), DType::F32).unwrap(), value);
                     // Freed elsewhere, freed here and now, or later.
                     match random >> 60 {
                         0..8 => drop(send[(random >> 50) as usize % THREADS].try_send(made)),

@@ -208,7 +208,7 @@ mod tests {
 
     fn free(pool: &Pool) -> usize {
         assert_eq!(pool.free.len(), pool.by_size.len());
-        assert_eq!(pool.free_bytes, pool.free.values().sum());
+        assert_eq!(pool.free_bytes, pool.free.values().sum::<usize>());
         pool.free_bytes
     }
 
