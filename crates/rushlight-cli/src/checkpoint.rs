@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rushlight::io::{load_checked, save_checked};
+use rushlight::io::{JsonError, from_json, load_checked, save_checked};
 use rushlight::nn::{Module, StateDict};
 use rushlight::optim::Optimizer;
 use rushlight::random;
@@ -76,10 +76,10 @@ impl Run {
         let named = |key: &str| {
             metadata.get(key).ok_or_else(|| format!("{}: no {key} in it; not a checkpoint of ours", path.display()))
         };
-        let bad = |e: serde_json::Error| format!("{}: {e}", path.display());
-        let progress: Progress = serde_json::from_str(named("progress")?).map_err(bad)?;
+        let bad = |key: &str, e: JsonError| format!("{}: {key}: {e}", path.display());
+        let progress: Progress = from_json(named("progress")?).map_err(|e| bad("progress", e))?;
         progress.check().map_err(|e| format!("{}: {e}", path.display()))?;
-        let generator = serde_json::from_str(named("random")?).map_err(bad)?;
+        let generator = from_json(named("random")?).map_err(|e| bad("random", e))?;
         let in_file = |e: rushlight::Error| format!("{}: {e}", path.display());
         model.load_state_dict(&part(&all, "model.")).map_err(in_file)?;
         optimizer.load_state_dict(&part(&all, "optimizer.")).map_err(in_file)?;

@@ -2,18 +2,21 @@
 //!
 //! This file needs nothing else of the command line: the fuzz target `run` reads with it as well.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
+use rushlight::Error;
 use rushlight::data::points::PointSet;
+use rushlight::data::text::read_text;
+use rushlight::io::from_json;
 use rushlight_models::{GptConfig, TranslatorConfig};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// What a run trains, and how: `config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     pub version: String,
+    #[serde(with = "named")]
     pub task: Task,
     pub epochs: usize,
     pub batch: usize,
@@ -24,7 +27,7 @@ pub struct Config {
 
 /// What is learned from what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "task", rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum Task {
     Images {
         data: PathBuf,
@@ -102,6 +105,42 @@ pub struct TextSizes {
     pub dropout: f64,
 }
 
+/// A task in JSON: its name is one of its settings. Serde can write that too (`tag`), but what it then says of a wrong
+/// setting does not tell which.
+mod named {
+    use serde::de::{Deserializer, Error as _};
+    use serde::ser::{Error as _, SerializeMap, Serializer};
+
+    use super::*;
+
+    const NAME: &str = "task";
+
+    pub fn serialize<S: Serializer>(task: &Task, to: S) -> Result<S::Ok, S::Error> {
+        let mut out = to.serialize_map(None)?;
+        if let Value::Object(task) = serde_json::to_value(task).map_err(S::Error::custom)? {
+            for (name, settings) in task {
+                out.serialize_entry(NAME, &name)?;
+                for (key, value) in settings.as_object().into_iter().flatten() {
+                    out.serialize_entry(key, value)?;
+                }
+            }
+        }
+        out.end()
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Task, D::Error> {
+        let mut settings = Map::deserialize(from)?;
+        let name = settings.remove(NAME).ok_or_else(|| D::Error::missing_field(NAME))?;
+        let name = name.as_str().ok_or_else(|| D::Error::custom(format!("{NAME}: expected a name, not {name}")))?;
+        let task = Value::from_iter([(name, Value::Object(settings))]);
+        serde_path_to_error::deserialize(task).map_err(|e| {
+            let message = e.to_string();
+            let inside = [".", ": "].iter().find_map(|mark| message.strip_prefix(&format!("{name}{mark}")));
+            D::Error::custom(inside.unwrap_or(&message))
+        })
+    }
+}
+
 impl Task {
     /// As `rushlight train` knows it.
     pub fn name(&self) -> &'static str {
@@ -148,8 +187,11 @@ impl Config {
     pub fn read(path: &Path) -> Result<Config, String> {
         let name = path.display();
         let folder = path.parent().unwrap_or(path).display();
-        let file = File::open(path).map_err(|e| format!("{name}: {e}; is {folder} a run folder?"))?;
-        let config: Config = serde_json::from_reader(BufReader::new(file)).map_err(|e| format!("{name}: {e}"))?;
+        let text = read_text(path).map_err(|e| match e {
+            Error::Io { .. } => format!("{e}; is {folder} a run folder?"),
+            e => e.to_string(),
+        })?;
+        let config: Config = from_json(text).map_err(|e| format!("{name}: {e}"))?;
         config.check(&format!("{name}: "))?;
         Ok(config)
     }

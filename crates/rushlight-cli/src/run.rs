@@ -16,7 +16,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rushlight::io::write_atomic;
+use rushlight::io::{from_json, write_atomic};
 use rushlight::nn::Module;
 use rushlight::optim::Optimizer;
 use rushlight_models::text::Tokenizer;
@@ -203,7 +203,7 @@ impl Run {
         let file = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         let mut out = vec![];
         for (i, line) in BufReader::new(file).lines().enumerate() {
-            let parsed = serde_json::from_str(&line?);
+            let parsed = from_json(line?);
             out.push(parsed.map_err(|e| format!("{}: line {}: {e}", path.display(), i + 1))?);
         }
         Ok(out)

@@ -6,6 +6,7 @@ use rushlight::Tensor;
 use rushlight::data::csv::{Dialect, read_columns};
 use rushlight::data::epoch_generator;
 use rushlight::data::text::read_text;
+use rushlight::io::from_json;
 use rushlight_models::text::{LmBatches, Message, Tokenizer, pad};
 
 use crate::gpt::{IGNORED, Text};
@@ -54,7 +55,7 @@ fn read_pairs(path: &Path) -> Outcome<Vec<Pair>> {
         pairs.extend(prompts.into_iter().zip(answers).map(pair));
     } else {
         for (i, line) in read_text(path)?.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let Line { prompt, answer } = serde_json::from_str(line).map_err(|e| {
+            let Line { prompt, answer } = from_json(line).map_err(|e| {
                 format!("{shown}: line {}: {e}; expected {{\"prompt\": \"…\", \"answer\": \"…\"}}", i + 1)
             })?;
             pairs.push(Pair { prompt, answer });

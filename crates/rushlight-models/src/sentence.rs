@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use rushlight::data::text::read_text;
+use rushlight::io::from_json_in;
 use rushlight::{DType, Error, Result, Tensor, no_grad};
 
 use crate::Bert;
@@ -148,5 +149,5 @@ fn optional<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     if !path.is_file() {
         return Ok(None);
     }
-    serde_json::from_str(&read_text(path)?).map(Some).map_err(|e| Error::format(path, 0, e.to_string()))
+    from_json_in(path, &read_text(path)?).map(Some)
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use rushlight::io::{TensorFile, Value, Weight, load_safetensors, save_gguf, save_safetensors};
 use rushlight::nn::{Module, StateDict};
 use rushlight::{DType, Gradients, Result, Tensor, loss};
-use rushlight_models::text::{ChatTemplate, Tokenizer};
-use rushlight_models::{Bert, Gpt, Llama, Network, Pretrained};
+use rushlight_models::text::{ChatTemplate, Message, Tokenizer};
+use rushlight_models::{Bert, Gpt, Llama, Network, Pretrained, SentenceEncoder};
 
 mod common;
 
@@ -288,6 +288,96 @@ fn configurations_that_cannot_be_are_refused_by_name() {
         let message = refusal(dir.path());
         assert!(message.contains(part), "{name}, {to}: {message}");
     }
+}
+
+/// A value of a wrong type, in any of the files of a folder: the error names the file and the field.
+#[test]
+fn values_of_a_wrong_type_are_refused_by_name() {
+    let wrong = |name: &str, file: &str, text: &str, part: &str| {
+        let dir = copy(name);
+        let path = dir.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        if name == "bert" {
+            Tokenizer::train_words(["a b"], 1, &["<unk>"]).unwrap().save(dir.path().join("tokenizer.json")).unwrap();
+        }
+        fs::write(&path, text).unwrap();
+        let message = match name {
+            "bert" => SentenceEncoder::from_pretrained(dir.path()).err().unwrap().to_string(),
+            _ => refusal(dir.path()),
+        };
+        assert!(message.contains(&format!("{file}: ")) && message.contains(part), "{file}, {text}: {message}");
+    };
+    for (name, key, value, part) in [
+        ("llama", "hidden_size", "\"16\"", "hidden_size: invalid type: string \"16\", expected usize"),
+        ("llama", "rms_norm_eps", "[]", "rms_norm_eps: invalid type: sequence, expected f64"),
+        (
+            "llama",
+            "rope_scaling",
+            r#"{"factor": "2"}"#,
+            "rope_scaling.factor: invalid type: string \"2\", expected f64",
+        ),
+        ("llama", "architectures", "[1]", "architectures[0]: invalid type: integer `1`, expected a string"),
+        ("llama", "eos_token_id", "\"</s>\"", "eos_token_id: expected an id, or a list of ids"),
+        ("gpt2", "n_head", "2.5", "n_head: invalid type: floating point `2.5`, expected usize"),
+        ("bert", "layer_norm_eps", "\"1e-12\"", "layer_norm_eps: invalid type: string \"1e-12\", expected f64"),
+    ] {
+        let config = fs::read_to_string(copy(name).path().join("config.json")).unwrap();
+        let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        config[key] = serde_json::from_str(value).unwrap();
+        wrong(name, "config.json", &config.to_string(), part);
+    }
+    let cut = fs::read_to_string(copy("llama").path().join("model.safetensors.index.json")).unwrap();
+    let number = cut.replacen("\"model-00001-of-00002.safetensors\"", "1", 1);
+    for (name, file, text, part) in [
+        ("llama", "model.safetensors.index.json", &number[..], ": invalid type: integer `1`, expected a string"),
+        ("llama", "generation_config.json", r#"{"eos_token_id": [2, "x"]}"#, "eos_token_id: expected an id, or a list"),
+        ("llama", "tokenizer_config.json", r#"{"chat_template": 7}"#, "chat_template: expected a text, or a list of"),
+        ("llama", "tokenizer_config.json", r#"{"eos_token": {"id": 3}}"#, "eos_token: expected a text, or an object"),
+        ("llama", "tokenizer.json", r#"{"version": "1.0", "truncation": 3}"#, "truncation: invalid type: integer `3`"),
+        ("bert", "sentence_bert_config.json", r#"{"max_seq_length": "x"}"#, "max_seq_length: invalid type: string"),
+        ("bert", "1_Pooling/config.json", r#"{"pooling_mode_mean_tokens": 1}"#, "pooling_mode_mean_tokens: invalid"),
+    ] {
+        wrong(name, file, text, part);
+    }
+}
+
+/// The forms that templates, tokens and ids have in folders that others saved.
+#[test]
+fn every_form_of_a_setting_is_read() -> Result<()> {
+    let load = |file: &str, text: &str| {
+        let dir = copy("llama");
+        fs::write(dir.path().join(file), text).unwrap();
+        Pretrained::load(dir.path())
+    };
+    let named =
+        r#"[{"name": "rag", "template": "no"}, {"name": "default", "template": "{{ bos_token }}|{{ eos_token }}"}]"#;
+    for (template, bos, rendered) in [
+        ("\"{{ bos_token }}|{{ eos_token }}\"", "\"<s>\"", Some("<s>|</s>")),
+        (named, r#"{"__type": "AddedToken", "content": "<s>", "lstrip": false}"#, Some("<s>|</s>")),
+        (r#"{"rag": "no", "default": "{{ bos_token }}"}"#, r#"{"content": "<s>"}"#, Some("<s>")),
+        (r#"[{"name": "rag", "template": "no"}]"#, "\"<s>\"", None),
+        ("null", "null", None),
+    ] {
+        let about = format!(
+            r#"{{"added_tokens_decoder": {{"0": {{}}}}, "model_max_length": 1e30, "chat_template": {template},
+                "bos_token": {bos}, "eos_token": "</s>", "unk_token": null}}"#
+        );
+        let found = load("tokenizer_config.json", &about)?.chat_template;
+        let text = found.map(|template| template.render(&[Message::new("user", "Hi")])).transpose()?;
+        assert_eq!(text.as_deref(), rendered, "{about}");
+    }
+    let config = fs::read_to_string(copy("llama").path().join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let own = Pretrained::load(copy("llama").path())?.eos;
+    for (ids, eos) in [("7", vec![7]), ("[7, 9]", vec![7, 9]), ("[]", vec![]), ("null", vec![])] {
+        config["eos_token_id"] = serde_json::from_str(ids).unwrap();
+        assert_eq!(load("config.json", &config.to_string())?.eos, eos, "{ids}");
+        let generation = format!(r#"{{"eos_token_id": {ids}, "do_sample": true}}"#);
+        let found = load("generation_config.json", &generation)?.eos;
+        // `null` tells nothing, and what `config.json` says holds.
+        assert_eq!(found, if ids == "null" { own.clone() } else { eos }, "{ids}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -256,10 +256,10 @@ def test_memoryview_by_way_of_numpy_shares_memory():
 
 
 def test_a_module_holds_modules_alone():
-    for make in (lambda: nn.ModuleList([1]), lambda: nn.Sequential(nn.ReLU(), "relu"), lambda: nn.ModuleList(range(2**60)),
-                 lambda: nn.MixtureOfExperts(nn.Linear(2, 2), range(2**60)), lambda: nn.Module().add_module("x", rl.ones(2))):
+    for make in (lambda: rl.nn.ModuleList([1]), lambda: rl.nn.Sequential(rl.nn.ReLU(), "relu"), lambda: rl.nn.ModuleList(range(2**60)),
+                 lambda: rl.nn.MixtureOfExperts(rl.nn.Linear(2, 2), range(2**60)), lambda: rl.nn.Module().add_module("x", rl.ones(2))):
         with pytest.raises(TypeError, match="is not a Module"):
             make()
-    empty = nn.Module()
+    empty = rl.nn.Module()
     empty.add_module("nothing", None)
     assert empty.nothing is None

@@ -292,6 +292,72 @@ fn hostile_npz() {
     refused(&bytes, &["holds 926 bytes, where [50000000] of f32 takes"]);
 }
 
+/// A deflated `a.npy` in an archive of 64-bit sizes, of which it claims what is given: as packed, unpacked, and members.
+fn zip64(data: &[u8], packed: u64, unpacked: u64, members: u64) -> Vec<u8> {
+    let sizes = |offset: &[u8]| {
+        let numbers = [&unpacked.to_le_bytes()[..], &packed.to_le_bytes(), offset].concat();
+        [&1u16.to_le_bytes()[..], &(numbers.len() as u16).to_le_bytes(), &numbers].concat()
+    };
+    // Version, flags, method, time, date; then no sum, sizes that stand elsewhere, and the lengths of name and extra.
+    let fields = |extra: &[u8]| {
+        let mut out = [45u16, 0, 8, 0, 0].map(u16::to_le_bytes).concat();
+        out.extend([0; 4]);
+        out.extend([0xff; 8]);
+        out.extend([5u16, extra.len() as u16].map(u16::to_le_bytes).concat());
+        out
+    };
+    let (local, central) = (sizes(&[]), sizes(&0u64.to_le_bytes()));
+    let mut zip = [b"PK\x03\x04", &fields(&local)[..], b"a.npy", &local, data].concat();
+    let directory = zip.len() as u64;
+    // Made by; then no comment, disk 0, no attributes, and a place that stands elsewhere.
+    zip.extend([b"PK\x01\x02\x2d\0", &fields(&central)[..], &[0; 10], &[0xff; 4], b"a.npy", &central].concat());
+    let (length, end) = (zip.len() as u64 - directory, zip.len() as u64);
+    zip.extend([b"PK\x06\x06", &44u64.to_le_bytes()[..], &[45, 0, 45, 0], &[0; 8]].concat());
+    zip.extend([members, members, length, directory].map(u64::to_le_bytes).concat());
+    zip.extend([b"PK\x06\x07", &[0; 4][..], &end.to_le_bytes(), &[1, 0, 0, 0]].concat());
+    zip.extend([b"PK\x05\x06", &[0; 4][..], &[0xff; 12], &[0; 2]].concat());
+    zip
+}
+
+/// Archives whose sizes take 64 bits: several GB that are there, and more that are not.
+#[test]
+fn hostile_zip64() {
+    let f = Folder::new();
+    let deflated = |bytes: &[u8], piece: usize, times: usize| {
+        let mut deflate = flate2::Compress::new(flate2::Compression::best(), false);
+        let mut out = Vec::with_capacity(1 << 16);
+        deflate.compress_vec(bytes, &mut out, flate2::FlushCompress::Sync).unwrap();
+        let begin = out.len();
+        deflate.compress_vec(&vec![0; piece], &mut out, flate2::FlushCompress::Sync).unwrap();
+        let again = out.split_off(begin);
+        [&out[..], &again.repeat(times), &[3, 0]].concat() // an empty last block
+    };
+    let header = npy(&f4("(1342177280,)"), &[]);
+    let size = header.len() as u64;
+    let honest = deflated(&npy(&f4("(2,)"), &[0; 8]), 0, 0);
+    let n = honest.len() as u64;
+    let refused = |data: &[u8], packed: u64, unpacked: u64, members: u64, parts: &[&str]| {
+        f.refused("a.npz", &zip64(data, packed, unpacked, members), parts);
+    };
+    // The sums are missing; all else is whole.
+    refused(&honest, n, npy(&f4("(2,)"), &[0; 8]).len() as u64, 1, &["tensor \"a\" has a wrong checksum"]);
+    refused(&honest, n, 5 << 30, 1, &["zip bomb"]);
+    refused(&honest, n, u64::MAX, 1, &["zip bomb"]);
+    refused(&honest, u64::MAX, u64::MAX, 1, &[]);
+    refused(&honest, 1 << 62, 1 << 62, 1, &[]);
+    for members in [1 << 20, 1 << 40, u64::MAX] {
+        refused(&honest, n, n, members, &["not a whole zip archive"]);
+    }
+    // 5 GiB of zeros that are there, in 5 MB: told, hidden, and hidden behind a header that tells less.
+    let bomb = deflated(&header, 1 << 20, 5 << 10);
+    let n = bomb.len() as u64;
+    refused(&bomb, n, size + (5 << 30), 1, &["zip bomb"]);
+    refused(&bomb, n, 1000, 1, &["holds"]);
+    let less = npy(&f4("(10000000,)"), &[]);
+    let bomb = deflated(&less, 1 << 20, 5 << 10);
+    refused(&bomb, bomb.len() as u64, less.len() as u64 + 40_000_000, 1, &["does not unpack to 4000"]);
+}
+
 // ---- PyTorch ----
 
 fn torch(pickle: &[u8], storage: &[u8]) -> Vec<u8> {

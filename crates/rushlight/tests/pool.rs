@@ -520,7 +520,7 @@ fn bad_arguments_are_named() -> Result<()> {
     let none = Tensor::zeros([0, 1usize << 45], DType::F32)?;
     assert_eq!(none.avg_pool1d([1], Default::default())?.dims(), [0, 1 << 45]);
     assert!(said(none.max_pool1d([1], Default::default())).contains("too large to be indexed"));
-    assert_eq!(none.adaptive_avg_pool1d([1 << 44])?.dims(), [0, 1 << 44]);
+    assert!(said(none.adaptive_avg_pool1d([1 << 44])).contains("too large"));
     // ceil_mode forgives a kernel as much larger than the input as the stride is.
     let huge = 1 << 58;
     let y = x.max_pool2d([huge; 2], PoolOptions { ceil_mode: true, ..usual })?;

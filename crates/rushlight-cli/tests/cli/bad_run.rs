@@ -23,6 +23,26 @@ fn edit(dir: &Path, config: &Value, place: &str, value: Value) {
     fs::write(dir.join("run/config.json"), config.to_string()).unwrap();
 }
 
+/// What earlier versions wrote: the task's name first, then its settings in their own order. And what is not known.
+#[test]
+fn config_json_in_any_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    finished(dir);
+    let path = dir.join("run/config.json");
+    let now = fs::read_to_string(&path).unwrap();
+    assert!(now.contains("\"task\": {\n    \"task\": \"points\",\n    \"count\": 64,\n"), "{now}");
+    let config: Value = serde_json::from_str(&now).unwrap();
+    let said = good(dir, "eval run");
+    let task = r#"{"set": "xor", "note": [1], "widths": [2, 32, 32, 2], "count": 64"#;
+    for task in [format!(r#"{task}, "task": "points"}}"#), task.replacen('{', r#"{"task": "points", "#, 1) + "}"] {
+        let mut old = config.clone();
+        old["task"] = Value::Null;
+        fs::write(&path, old.to_string().replace(r#""task":null"#, &format!(r#""task":{task}"#))).unwrap();
+        assert_eq!(good(dir, "eval run"), said);
+    }
+}
+
 #[test]
 fn config_json() {
     let dir = tempfile::tempdir().unwrap();
@@ -57,7 +77,13 @@ fn config_json() {
         ("/epochs", json!(0), "epochs 0: expected 1 or more"),
         ("/batch", json!(0), "batch 0: expected 1 or more"),
         ("/lr", json!(-0.5), "lr -0.5: expected a finite rate"),
-        ("/lr", json!("fast"), "invalid type: string \"fast\""),
+        ("/lr", json!("fast"), "lr: invalid type: string \"fast\""),
+        ("/classes", json!(["one", 2]), "classes[1]: invalid type: integer `2`, expected a string"),
+        ("/task", json!("points"), "task: invalid type: string \"points\", expected a map"),
+        ("/task/task", json!(1), "task: task: expected a name, not 1"),
+        ("/task/count", json!("many"), "task: count: invalid type: string \"many\", expected usize"),
+        ("/task/widths", json!([2, "wide", 2]), "task: widths[1]: invalid type: string \"wide\""),
+        ("/task", json!({"task": "points", "set": "xor", "count": 9}), "task: missing field `widths`"),
         ("/classes", json!(["one"]), "for 1 classes"),
         ("/task", json!({"task": "images", "data": "d", "height": huge, "width": 8, "dropout": 0.0}), "at most 4096"),
     ] {
@@ -286,10 +312,10 @@ fn checkpoints_with_impossible_progress() {
     for (what, value, says) in [
         ("step", "18446744073709551615", "step 18446744073709551615 in its progress: no training comes so far"),
         ("epoch", "9223372036854775807", "epoch 9223372036854775807 in its progress"),
-        ("batch", "1e3", "invalid type: floating point"),
-        ("seen", "-1", "invalid value: integer"),
+        ("batch", "1e3", "progress: batch: invalid type: floating point"),
+        ("seen", "-1", "progress: seen: invalid value: integer"),
         ("seconds", "-5.0", "seconds -5 in its progress"),
-        ("loss_sum", "null", "invalid type: null"),
+        ("loss_sum", "null", "progress: loss_sum: invalid type: null"),
         ("right", "281474976710657", "right 281474976710657 in its progress"),
     ] {
         set(what, value);

@@ -2,6 +2,9 @@
 //! run left alone, to the last bit.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -20,24 +23,40 @@ fn way_on(dir: &Path, run: &str) -> String {
     }
 }
 
+/// Random moments of a training's whole time.
+struct Moments {
+    time: Duration,
+    noise: u64,
+}
+
+impl Moments {
+    /// Of trainings as long as that of `whole`, which is made here.
+    fn of(dir: &Path, whole: &str) -> Moments {
+        let begin = Instant::now();
+        good(dir, &way_on(dir, whole));
+        Moments { time: begin.elapsed(), noise: SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 }
+    }
+
+    fn wait_for_next(&mut self) {
+        self.noise = self.noise.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        std::thread::sleep(self.time.mul_f64((self.noise >> 40) as f64 / (1 << 24) as f64));
+    }
+}
+
 /// Kills trainings `kills` times, each at a random moment of its whole time, until each has come to its end.
 fn killed(kills: usize) {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let begin = Instant::now();
-    good(dir, &way_on(dir, "whole"));
-    let time = begin.elapsed();
+    let mut moments = Moments::of(dir, "whole");
     let whole = dir.join("whole");
     let (mut done, mut runs, mut unfinished, mut unmade, mut late) = (0, 0, 0, 0, 0);
-    let mut noise = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
     while done < kills {
         let run = format!("run-{runs}");
         loop {
             let mut child =
                 command(dir, &way_on(dir, &run)).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
             if done < kills {
-                noise = noise.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                std::thread::sleep(time.mul_f64((noise >> 40) as f64 / (1 << 24) as f64));
+                moments.wait_for_next();
                 let ended = child.try_wait().unwrap().is_some();
                 child.kill().unwrap();
                 done += usize::from(!ended);
@@ -63,7 +82,7 @@ fn killed(kills: usize) {
     println!(
         "{done} kills in {runs} runs of {:.2} s: {unfinished} left an unfinished file, {unmade} came before there was a \
          run, and {late} more came after the end; all {runs} ended with the same bits",
-        time.as_secs_f64()
+        moments.time.as_secs_f64()
     );
 }
 
@@ -105,7 +124,7 @@ fn mount(options: &[&str], at: &Path) -> bool {
 fn a_disk_that_is_full_at_any_step() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let Some(small) = Small::mount(dir.join("small"), "size=1m") else {
+    let Some(small) = Small::mount(dir.join("small"), "size=2m") else {
         eprintln!("skipped: a file system of its own takes the right to mount one");
         return;
     };
@@ -113,7 +132,7 @@ fn a_disk_that_is_full_at_any_step() {
     let filler = small.0.join("filler");
     let mut refusals = 0;
     for room in [4, 12, 20, 28, 36, 44, 60, 90] {
-        fs::write(&filler, vec![1; (1024 - room) << 10]).ok();
+        fs::write(&filler, vec![1; (2048 - room) << 10]).ok();
         let said = run(dir, &way_on(dir, "small/run"));
         if said.code != Some(0) {
             assert_eq!(said.code, Some(1), "{}", said.err);
@@ -158,4 +177,137 @@ fn a_folder_that_becomes_read_only() {
     drop(locked);
     good(dir, "train points --resume run");
     assert_same_run(&dir.join("whole"), &dir.join("run"));
+}
+
+/// Lets trainings in `at` meet a fault `times` times, each at a random moment of its whole time, and go on when it is over.
+/// Each is to end with a sentence that says which file, and why (`says`). How many left an unfinished file behind.
+fn refused(
+    dir: &Path,
+    at: &str,
+    times: usize,
+    says: &str,
+    start: impl Fn(&str) -> Command,
+    fault: impl Fn(&Path),
+    end: impl Fn(&Path),
+) -> usize {
+    let mut moments = Moments::of(dir, "whole");
+    let whole = dir.join("whole");
+    let (mut done, mut runs, mut unmade, mut unfinished, mut late) = (0, 0, 0, 0, 0);
+    while done < times {
+        let run = format!("{at}/run-{runs}");
+        loop {
+            let child = start(&way_on(dir, &run)).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+            let more = done < times;
+            if more {
+                moments.wait_for_next();
+                fault(&dir.join(&run));
+            }
+            let said = Said::from(child.wait_with_output().unwrap());
+            let left = if dir.join(&run).exists() { names(&dir.join(&run)) } else { vec![] };
+            if more {
+                end(&dir.join(&run));
+            }
+            if said.code == Some(0) {
+                late += usize::from(more);
+                break;
+            }
+            assert!(more && said.code == Some(1), "{:?}: {}", said.code, said.err);
+            // A warning may stand before it: that of two names only one was changed, and the checkpoint before is used.
+            let error = said.err.lines().find(|line| line.starts_with(&format!("error: {run}")));
+            assert!(error.is_some_and(|line| line.contains(says)), "{}", said.err);
+            done += 1;
+            unfinished += usize::from(left.iter().any(|name| name.ends_with(".tmp")));
+            unmade += usize::from(!left.contains(&"config.json".to_string()));
+        }
+        let run = dir.join(run);
+        assert_same_run(&whole, &run);
+        assert_eq!(names(&whole), names(&run));
+        fs::remove_dir_all(run).unwrap();
+        runs += 1;
+    }
+    println!(
+        "{done} times \"{says}\" in {runs} runs of {:.2} s: {unmade} came before there was a run, {unfinished} left an \
+         unfinished file, and {late} more came after the last write; all {runs} ended with the same bits",
+        moments.time.as_secs_f64()
+    );
+    unfinished
+}
+
+/// Files fill the disk to its last page.
+fn full_disks(times: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let Some(small) = Small::mount(dir.join("small"), "size=4m") else {
+        eprintln!("skipped: a file system of its own takes the right to mount one");
+        return;
+    };
+    let filler = small.0.join("filler");
+    let fill = |_: &Path| {
+        let mut file = fs::File::create(&filler).unwrap();
+        while file.write_all(&[1; 4096]).is_ok() {}
+    };
+    let empty = |_: &Path| fs::remove_file(&filler).unwrap();
+    let unfinished = refused(dir, "small", times, "No space left on device", |line| command(dir, line), fill, empty);
+    assert_eq!(unfinished, 0, "what is refused removes what it wrote");
+}
+
+/// The run's folder and the one around it lose the right to write.
+fn locked_folders(times: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let allow = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let ours = dir.join("ours");
+    fs::create_dir(&ours).unwrap();
+    // Root may write anywhere, so the trainings are another user's.
+    let nobody = (fs::metadata(dir).unwrap().uid() == 0).then_some(65534);
+    let program = dir.join("rushlight");
+    if nobody.is_some() {
+        fs::copy(env!("CARGO_BIN_EXE_rushlight"), &program).unwrap();
+        allow(dir, 0o755);
+        std::os::unix::fs::chown(&ours, nobody, nobody).unwrap();
+    }
+    let start = |line: &str| match nobody {
+        Some(user) => {
+            let mut command = Command::new(&program);
+            command.args(line.split_whitespace()).current_dir(dir).uid(user);
+            command
+        }
+        None => command(dir, line),
+    };
+    let lock = |run: &Path| {
+        allow(&ours, 0o555);
+        run.exists().then(|| allow(run, 0o555));
+    };
+    let open = |run: &Path| {
+        allow(&ours, 0o755);
+        run.exists().then(|| allow(run, 0o755));
+    };
+    // What is being written can then be neither finished nor removed.
+    refused(dir, "ours", times, "Permission denied", start, lock, open);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_disk_full_at_random_moments() {
+    full_disks(4);
+}
+
+#[test]
+fn a_folder_locked_at_random_moments() {
+    locked_folders(4);
+}
+
+/// `scripts/kill_test.sh`.
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "takes minutes"]
+fn a_disk_full_at_50_random_moments() {
+    full_disks(50);
+}
+
+/// `scripts/kill_test.sh`.
+#[test]
+#[ignore = "takes minutes"]
+fn a_folder_locked_at_50_random_moments() {
+    locked_folders(50);
 }

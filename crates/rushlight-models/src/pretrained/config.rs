@@ -1,12 +1,13 @@
 //! The configuration files of a folder: `config.json` and its neighbours.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rushlight::data::text::read_text;
+use rushlight::io::from_json_in;
 use rushlight::{Error, Result};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-
-use crate::text::tokenizer::offset;
 
 pub(super) use serde_json::Value as Json;
 
@@ -20,18 +21,12 @@ pub(super) fn read_config<T: DeserializeOwned>(folder: &Path) -> Result<T> {
     read(&folder.join("config.json"))
 }
 
-/// A file of JSON.
-pub(super) fn read_json(path: &Path) -> Result<Json> {
-    read(path)
+/// A file of JSON. Errors: those of [`read_config`].
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    from_json_in(path, &read_text(path)?)
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = read_text(path)?;
-    serde_json::from_str(&text)
-        .map_err(|e| Error::format(path, offset(&text, e.line(), e.column()) as u64, e.to_string()))
-}
-
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 struct Kind {
     model_type: Option<String>,
     #[serde(default)]
@@ -68,24 +63,76 @@ pub(super) fn lacks(path: &Path, key: &str, value: impl std::fmt::Display, has: 
     Error::format(path, 0, format!("{key} is {value}, which is not supported; {has} is"))
 }
 
-/// One id, or many.
-pub(super) fn ids(value: Option<&Json>) -> Vec<i64> {
-    match value {
-        Some(Json::Array(all)) => all.iter().filter_map(Json::as_i64).collect(),
-        Some(one) => one.as_i64().into_iter().collect(),
-        None => vec![],
+/// The ids that end a text, as `config.json` and `generation_config.json` tell them.
+#[derive(Default, Deserialize)]
+pub(super) struct Ends {
+    eos_token_id: Option<Ids>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected an id, or a list of ids")]
+enum Ids {
+    One(i64),
+    Many(Vec<i64>),
+}
+
+impl Ends {
+    /// The ids, if any are told.
+    pub(super) fn ids(self) -> Option<Vec<i64>> {
+        self.eos_token_id.map(|ids| match ids {
+            Ids::One(id) => vec![id],
+            Ids::Many(all) => all,
+        })
     }
 }
 
-/// The template of `tokenizer_config.json`: a text, or one of several by name, of which `default` is the one for chats.
-pub(super) fn chat_template(about: &Json) -> Option<String> {
-    let told = about.get("chat_template")?;
-    let named = || told.as_array()?.iter().find(|one| one["name"] == "default")?.get("template");
-    told.as_str().or_else(|| named()?.as_str()).map(str::to_string)
+/// The name of the template for chats, where there are several.
+const DEFAULT: &str = "default";
+
+/// What is used of `tokenizer_config.json`.
+#[derive(Default, Deserialize)]
+pub(super) struct About {
+    chat_template: Option<Template>,
+    pub(super) bos_token: Option<Token>,
+    pub(super) eos_token: Option<Token>,
 }
 
-/// A token of `tokenizer_config.json`: its text, or an object that says more.
-pub(super) fn token(about: &Json, key: &str) -> Option<String> {
-    let told = about.get(key)?;
-    told.as_str().or_else(|| told.get("content")?.as_str()).map(str::to_string)
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a text, or a list of texts, each as {\"name\": \"…\", \"template\": \"…\"}")]
+enum Template {
+    One(String),
+    Many(Vec<Named>),
+    ByName(BTreeMap<String, String>),
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+    template: String,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a text, or an object with a text as its content")]
+pub(super) enum Token {
+    Text(String),
+    More { content: String },
+}
+
+impl About {
+    /// The template for chats.
+    pub(super) fn chat_template(&mut self) -> Option<String> {
+        match self.chat_template.take()? {
+            Template::One(text) => Some(text),
+            Template::Many(all) => all.into_iter().find(|one| one.name == DEFAULT).map(|one| one.template),
+            Template::ByName(mut all) => all.remove(DEFAULT),
+        }
+    }
+}
+
+impl From<Token> for String {
+    fn from(token: Token) -> String {
+        match token {
+            Token::Text(text) | Token::More { content: text } => text,
+        }
+    }
 }

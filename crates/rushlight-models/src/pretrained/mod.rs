@@ -24,7 +24,7 @@ use rushlight::data::text::read_text;
 use rushlight::io::{TensorFile, Value};
 use rushlight::{Error, Result};
 
-use self::config::{Json, ids, read_config, read_json};
+use self::config::{About, Ends, read, read_config};
 use crate::text::{ChatTemplate, Tokenizer};
 use crate::{Bert, Gpt, Llama};
 
@@ -93,20 +93,17 @@ impl Pretrained {
         let tokenizer = folder.join("tokenizer.json");
         let tokenizer = tokenizer.is_file().then(|| Tokenizer::load(&tokenizer)).transpose()?;
         let beside = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
-        let about = beside("tokenizer_config.json").map(|path| read_json(&path)).transpose()?.unwrap_or_default();
+        let mut about: About = beside("tokenizer_config.json").map(|path| read(&path)).transpose()?.unwrap_or_default();
         let template = match beside("chat_template.jinja") {
             Some(path) => Some(read_text(path)?),
-            None => config::chat_template(&about),
+            None => about.chat_template(),
         };
-        let token = |key| config::token(&about, key);
-        let chat_template = template.map(|t| ChatTemplate::new(t, token("bos_token"), token("eos_token")));
+        let (bos, eos) = (about.bos_token.map(String::from), about.eos_token.map(String::from));
+        let chat_template = template.map(|t| ChatTemplate::new(t, bos, eos));
         // What generating asks for goes before what the network was made with.
-        let told = match beside("generation_config.json") {
-            Some(path) => read_json(&path)?.get("eos_token_id").cloned(),
-            None => None,
-        };
-        let config: Json = read_config(folder)?;
-        let eos = ids(told.as_ref().or(config.get("eos_token_id")));
+        let told: Ends = beside("generation_config.json").map(|path| read(&path)).transpose()?.unwrap_or_default();
+        let made: Ends = read_config(folder)?;
+        let eos = told.ids().or(made.ids()).unwrap_or_default();
         Ok(Pretrained { network, tokenizer, chat_template, eos, bos: None })
     }
 

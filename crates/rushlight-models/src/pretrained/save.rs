@@ -9,7 +9,7 @@ use rushlight::io::{TensorFile, Value, Weight, save_gguf, save_safetensors, writ
 use rushlight::nn::{Module, StateDict};
 use rushlight::{DType, Error, Result};
 
-use super::config::{Json, read_json};
+use super::config::{Json, read};
 use super::{Network, gpt, llama};
 
 /// What lies beside the weights in a folder and is as true of the new ones. `config.json` goes last: without it a folder
@@ -100,7 +100,7 @@ fn save_folder(source: &Path, target: &Path, tensors: &StateDict) -> Result<()> 
             continue;
         }
         let bytes = if name == "config.json" {
-            let mut config: Json = read_json(&from)?;
+            let mut config: Json = read(&from)?;
             for key in ["torch_dtype", "dtype"] {
                 if let Some(dtype) = config.get_mut(key) {
                     *dtype = "float32".into();

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::{io::Write, thread};
 
 use rushlight::data::text::read_text;
-use rushlight::io::write_atomic;
+use rushlight::io::{from_json, write_atomic};
 use rushlight::{Error, Result, num_threads};
 use tokenizers::decoders::{DecoderWrapper, byte_level::ByteLevel as ByteDecoder, fuse::Fuse};
 use tokenizers::models::{ModelWrapper, TrainerWrapper};
@@ -167,10 +167,9 @@ impl Tokenizer {
     pub fn load(path: impl AsRef<Path>) -> Result<Tokenizer> {
         let path = path.as_ref();
         let text = read_text(path)?;
-        let refused = |offset: usize, why: String| Error::format(path, offset as u64, format!("no tokenizer: {why}"));
-        let read = || -> Result<tokenizers::Tokenizer> {
-            serde_json::from_str(&text).map_err(|e| refused(offset(&text, e.line(), e.column()), e.to_string()))
-        };
+        let refused = |offset: u64, why: String| Error::format(path, offset, format!("no tokenizer: {why}"));
+        let read =
+            || -> Result<tokenizers::Tokenizer> { from_json(&text).map_err(|e| refused(e.offset(), e.to_string())) };
         let mut inner = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
             let why = "its vocabulary and its rules contradict each other";
             Err(refused(0, why.to_string()))
@@ -495,10 +494,4 @@ fn in_parts<T: Sync, R: Send>(items: &[T], threads: usize, f: impl Fn(&T) -> Res
         started.into_iter().map(join).collect::<Result<Vec<_>>>()
     })?;
     Ok(done.into_iter().flatten().collect())
-}
-
-/// Where in a text the parser's line and column are, both counted from 1.
-pub(crate) fn offset(text: &str, line: usize, column: usize) -> usize {
-    let lines = text.split_inclusive('\n').take(line.saturating_sub(1));
-    (lines.map(str::len).sum::<usize>() + column.saturating_sub(1)).min(text.len())
 }

@@ -117,6 +117,15 @@ pub(crate) mod tests {
         encoder.finish().unwrap()
     }
 
+    /// A gzip stream of so many MiB of zeros, made in no time: one MiB's instructions over and over, without a sum.
+    pub(crate) fn zeros(mib: usize) -> Vec<u8> {
+        let mut deflate = flate2::Compress::new(flate2::Compression::best(), false);
+        let mut piece = Vec::with_capacity(1 << 16);
+        deflate.compress_vec(&[0; 1 << 20], &mut piece, flate2::FlushCompress::Sync).unwrap();
+        let end = [3, 0]; // an empty last block
+        [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff], &piece.repeat(mib)[..], &end].concat()
+    }
+
     /// A file with `bytes` in a folder that goes when the first value is dropped.
     pub(crate) fn file_of(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -167,6 +176,20 @@ pub(crate) mod tests {
         assert!(read(&path).is_err());
         let (_dir, path) = file_of("small.gz", &gzip(&vec![0; 60 << 20]));
         assert_eq!(read(&path).unwrap().len(), 60 << 20);
+        // 40 GB in 40 MB: more is unzipped before it is refused, but as little of it.
+        let (_dir, path) = file_of("large.gz", &zeros(40 << 10));
+        let Err(Error::Format { offset, .. }) = read(&path) else { panic!("a large bomb was read") };
+        assert!(offset < 100 << 20, "{offset}");
+    }
+
+    /// What is zipped twice is unzipped once: what then comes is no text, and no IDX file.
+    #[test]
+    fn gzip_in_gzip_stays_zipped() {
+        let inner = zeros(1 << 10);
+        let (_dir, path) = file_of("nested.gz", &gzip(&inner));
+        assert_eq!(read(&path).unwrap(), inner);
+        assert!(crate::data::text::read_text(&path).unwrap_err().to_string().contains("is not UTF-8"));
+        assert!(crate::data::idx::read_idx(&path).unwrap_err().to_string().contains("not an IDX file"));
     }
 
     #[cfg(unix)]

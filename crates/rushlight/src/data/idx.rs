@@ -187,7 +187,7 @@ pub fn images_and_labels(images: impl AsRef<Path>, labels: impl AsRef<Path>, cla
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::tests::{file_of, gzip};
+    use super::super::file::tests::{file_of, gzip, zeros};
     use super::*;
 
     fn bytes_of(dims: &[u32], data: &[u8]) -> Vec<u8> {
@@ -265,6 +265,14 @@ mod tests {
         assert!(message.contains("ask for 1152921504606846976 bytes of data, the file has 3"), "{message}");
         let (_, message) = complaint(&bytes_of(&[u32::MAX, u32::MAX, u32::MAX, 0], &[]));
         assert!(message.contains("more bytes than memory"), "{message}");
+    }
+
+    /// 4 GiB that are there, in 4 MiB.
+    #[test]
+    fn a_bomb_is_refused() {
+        let (_dir, path) = file_of("images.gz", &[gzip(&bytes_of(&[1 << 16, 256, 256], &[])), zeros(4 << 10)].concat());
+        let error = read_idx(&path).unwrap_err().to_string();
+        assert!(error.contains("looks like a gzip bomb"), "{error}");
     }
 
     #[test]

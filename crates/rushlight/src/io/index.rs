@@ -14,6 +14,7 @@ use serde_json::{Value as Json, json};
 
 use super::atomic::write_atomic;
 use super::file::{Contents, TensorFile};
+use super::json::from_json;
 use super::value::Value;
 use crate::storage::Bytes;
 use crate::{Error, Result};
@@ -61,7 +62,7 @@ pub(super) fn read(path: &Path) -> Result<Contents> {
     }
     let text = Bytes::open(&index)?;
     let refuse = |message: String| Error::format(&index, 0, message);
-    let parsed: Index = serde_json::from_slice(&text).map_err(|e| refuse(format!("not an index of shards: {e}")))?;
+    let parsed: Index = from_json(&text[..]).map_err(|e| refuse(format!("not an index of shards: {e}")))?;
     let folder = index.parent().unwrap_or(Path::new(""));
 
     let mut names: BTreeMap<&str, Vec<&str>> = BTreeMap::new();

@@ -196,13 +196,14 @@ fn parse(path: &Path, header: &[u8]) -> Result<(Vec<Found>, BTreeMap<String, Str
     let mut found = vec![];
     for (name, value) in pairs {
         if name == METADATA {
-            let strings = serde_json::from_value(value).map_err(|e| refuse(format!("{METADATA}: {e}")))?;
+            let strings = serde_path_to_error::deserialize(value).map_err(|e| refuse(format!("{METADATA}: {e}")))?;
             if metadata.replace(strings).is_some() {
                 return Err(refuse(format!("{METADATA} comes twice")));
             }
             continue;
         }
-        let info: Header = serde_json::from_value(value).map_err(|e| refuse(format!("tensor {name:?}: {e}")))?;
+        let info: Header =
+            serde_path_to_error::deserialize(value).map_err(|e| refuse(format!("tensor {name:?}: {e}")))?;
         let stored = read_as(info.dtype);
         let stored = stored.ok_or_else(|| refuse(format!("tensor {name:?} has dtype {}, not known", info.dtype)))?;
         let (begin, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);

@@ -80,8 +80,7 @@ impl Block {
 
     fn large(bytes: usize) -> Option<Block> {
         let size = bytes.checked_next_multiple_of(UNIT)?;
-        let (start, used) = pool().take(size)?;
-        CACHED.fetch_sub(used, Ordering::Relaxed);
+        let start = with_pool(|pool| pool.take(size))?;
         Some(Block { start, class: 0, memory: Memory::Span { size } })
     }
 
@@ -130,8 +129,13 @@ impl Block {
 const CLASSES: usize = 56;
 static POOL: Mutex<Pool> = Mutex::new(Pool::new());
 
-fn pool() -> std::sync::MutexGuard<'static, Pool> {
-    POOL.lock().unwrap_or_else(|e| e.into_inner())
+/// What is free afterwards counts as cached.
+fn with_pool<R>(f: impl FnOnce(&mut Pool) -> R) -> R {
+    let mut pool = POOL.lock().unwrap_or_else(|e| e.into_inner());
+    let before = pool.free_bytes();
+    let result = f(&mut pool);
+    CACHED.fetch_add(pool.free_bytes().wrapping_sub(before), Ordering::Relaxed); // a sum that wraps, as atomics do
+    result
 }
 
 static FREE: Mutex<[Vec<Block>; CLASSES]> = Mutex::new([const { Vec::new() }; CLASSES]);
@@ -197,12 +201,12 @@ pub(super) fn give_back(block: Block) {
     IN_USE.fetch_sub(size, Ordering::Relaxed);
     let full = CACHED.load(Ordering::Relaxed).saturating_add(size) > CAP.load(Ordering::Relaxed);
     if let Memory::Span { size } = block.memory {
-        let mut pool = pool();
-        CACHED.fetch_add(size, Ordering::Relaxed);
-        pool.give_back(block.start, size);
-        if full {
-            CACHED.fetch_sub(pool.release_at(block.start), Ordering::Relaxed);
-        }
+        with_pool(|pool| {
+            pool.give_back(block.start, size);
+            if full {
+                pool.release_at(block.start);
+            }
+        });
         return;
     }
     if cfg!(rushlight_exact) || full {
@@ -255,7 +259,8 @@ pub mod memory {
 
     /// Gives the memory that waits in free lists back to the system (small blocks: this thread's).
     pub fn clear() {
-        let mut freed = pool().clear();
+        with_pool(Pool::clear);
+        let mut freed = 0;
         let mut drop_all = |list: &mut Vec<Block>| {
             freed += list.iter().map(|b| class_size(b.class)).sum::<usize>();
             list.clear();

@@ -40,22 +40,29 @@ pub(super) struct Pool {
     free: BTreeMap<usize, usize>,
     /// The same as (size, address): the first that is large enough fits best.
     by_size: BTreeSet<(usize, usize)>,
+    /// All of them together.
+    free_bytes: usize,
 }
 
 impl Pool {
     pub(super) const fn new() -> Pool {
-        Pool { regions: BTreeMap::new(), free: BTreeMap::new(), by_size: BTreeSet::new() }
+        Pool { regions: BTreeMap::new(), free: BTreeMap::new(), by_size: BTreeSet::new(), free_bytes: 0 }
+    }
+
+    /// Bytes of the free spans.
+    pub(super) fn free_bytes(&self) -> usize {
+        self.free_bytes
     }
 
     /// `size` bytes, a multiple of [`UNIT`]: zeroed by the system, or with what their last user left. `None` where the
-    /// system refuses them. And how many of them were free and used before.
-    pub(super) fn take(&mut self, size: usize) -> Option<(NonNull<u8>, usize)> {
+    /// system refuses them.
+    pub(super) fn take(&mut self, size: usize) -> Option<NonNull<u8>> {
         if let Some(&(len, at)) = self.by_size.range((size, 0)..).next() {
             self.remove(at, len);
             if len > size {
                 self.insert(at + size, len - size);
             }
-            return Some((self.pointer(at), size));
+            return Some(self.pointer(at));
         }
         // Behind what a region has used, from the free span on that ends there.
         let edge = self.regions.iter().find_map(|(&base, region)| {
@@ -67,6 +74,7 @@ impl Pool {
         let (base, at, len) = match edge {
             Some(found) => found,
             None => {
+                self.release_small();
                 let base = self.map(size)?;
                 (base, base, 0)
             }
@@ -75,7 +83,17 @@ impl Pool {
             self.remove(at, len);
         }
         self.regions.get_mut(&base)?.used += size - len;
-        Some((self.pointer(at), len))
+        Some(self.pointer(at))
+    }
+
+    /// Regions of a single span, which is free and was too small. Where each request is larger than the one before
+    /// (a text that grows), it would be for ever, and all of them would be kept.
+    fn release_small(&mut self) {
+        let idle = |(base, region): (&usize, &Region)| {
+            (region.size > REGION && self.free.get(base) == Some(&region.used)).then_some((*base, region.used))
+        };
+        let idle: Vec<(usize, usize)> = self.regions.iter().filter_map(idle).collect();
+        idle.into_iter().for_each(|(at, len)| self.release(at, len));
     }
 
     /// Takes back what [`Pool::take`] gave.
@@ -95,32 +113,29 @@ impl Pool {
         self.insert(at, len);
     }
 
-    /// Gives the memory of free spans back to the system. Returns how many bytes are no longer kept; those between
-    /// spans in use still count as free, though there is no memory behind them until they are written to again.
-    pub(super) fn clear(&mut self) -> usize {
-        let before: usize = self.free.values().sum();
+    /// Gives the memory of free spans back to the system. Those between spans in use still count as free, though there is
+    /// no memory behind them until they are written to again.
+    pub(super) fn clear(&mut self) {
         let free: Vec<(usize, usize)> = self.free.iter().map(|(&at, &len)| (at, len)).collect();
         for (at, len) in free {
             self.release(at, len);
         }
-        before - self.free.values().sum::<usize>()
     }
 
     /// The same for the span that the free byte at `start` belongs to.
-    pub(super) fn release_at(&mut self, start: NonNull<u8>) -> usize {
+    pub(super) fn release_at(&mut self, start: NonNull<u8>) {
         let start = start.as_ptr() as usize;
-        match self.free.range(..=start).next_back().map(|(&at, &len)| (at, len)) {
-            Some((at, len)) => self.release(at, len),
-            None => 0,
+        if let Some((&at, &len)) = self.free.range(..=start).next_back() {
+            self.release(at, len);
         }
     }
 
-    fn release(&mut self, at: usize, len: usize) -> usize {
-        let Some((&base, region)) = self.regions.range_mut(..=at).next_back() else { return 0 };
+    fn release(&mut self, at: usize, len: usize) {
+        let Some((&base, region)) = self.regions.range_mut(..=at).next_back() else { return };
         if (at, len) == (base, region.used) {
             self.remove(at, len);
             self.regions.remove(&base);
-            return len;
+            return;
         }
         // SAFETY: nobody uses a free span, and it holds plain numbers before and after, whatever they are.
         #[cfg(all(unix, not(miri)))]
@@ -128,9 +143,7 @@ impl Pool {
         if at + len == base + region.used {
             region.used -= len;
             self.remove(at, len);
-            return len;
         }
-        0
     }
 
     /// A new region for `size` bytes: where it begins.
@@ -153,11 +166,13 @@ impl Pool {
     }
 
     fn insert(&mut self, at: usize, len: usize) {
+        self.free_bytes += len;
         self.free.insert(at, len);
         self.by_size.insert((len, at));
     }
 
     fn remove(&mut self, at: usize, len: usize) {
+        self.free_bytes -= len;
         self.free.remove(&at);
         self.by_size.remove(&(len, at));
     }
@@ -193,47 +208,66 @@ mod tests {
 
     fn free(pool: &Pool) -> usize {
         assert_eq!(pool.free.len(), pool.by_size.len());
-        pool.free.values().sum()
+        assert_eq!(pool.free_bytes, pool.free.values().sum::<usize>());
+        pool.free_bytes
     }
 
     #[test]
     fn spans_are_split_and_joined() {
         let mut pool = Pool::new();
         let taken: Vec<_> = (0..4).map(|_| pool.take(3 * UNIT).unwrap()).collect();
-        assert!(taken.iter().all(|(_, used)| *used == 0) && pool.regions.len() == 1);
+        assert_eq!((pool.regions.len(), free(&pool)), (1, 0));
         // The second and third together hold what neither does alone.
-        pool.give_back(taken[1].0, 3 * UNIT);
-        pool.give_back(taken[2].0, 3 * UNIT);
+        pool.give_back(taken[1], 3 * UNIT);
+        pool.give_back(taken[2], 3 * UNIT);
         assert_eq!(pool.free.len(), 1);
-        let (large, used) = pool.take(5 * UNIT).unwrap();
-        assert_eq!((large, used, free(&pool)), (taken[1].0, 5 * UNIT, UNIT));
+        let large = pool.take(5 * UNIT).unwrap();
+        assert_eq!((large, free(&pool)), (taken[1], UNIT));
         // The last one ends where nothing was used before, and is grown.
-        pool.give_back(taken[3].0, 3 * UNIT);
-        let (grown, used) = pool.take(7 * UNIT).unwrap();
-        assert_eq!((grown.as_ptr() as usize, used), (taken[3].0.as_ptr() as usize - UNIT, 4 * UNIT));
+        pool.give_back(taken[3], 3 * UNIT);
+        let grown = pool.take(7 * UNIT).unwrap();
+        assert_eq!((grown.as_ptr() as usize, free(&pool)), (taken[3].as_ptr() as usize - UNIT, 0));
         pool.give_back(grown, 7 * UNIT);
         pool.give_back(large, 5 * UNIT);
-        pool.give_back(taken[0].0, 3 * UNIT);
+        pool.give_back(taken[0], 3 * UNIT);
         assert_eq!((pool.free.len(), free(&pool)), (1, 15 * UNIT));
-        assert_eq!((pool.clear(), pool.regions.len(), free(&pool)), (15 * UNIT, 0, 0));
+        pool.clear();
+        assert_eq!((pool.regions.len(), free(&pool)), (0, 0));
     }
 
     #[test]
     fn what_is_released_between_others_can_be_used_again() {
         let mut pool = Pool::new();
-        let [a, b, c] = [0; 3].map(|_| pool.take(UNIT).unwrap().0);
+        let [a, b, c] = [0; 3].map(|_| pool.take(UNIT).unwrap());
         // SAFETY: `b` is ours, and has so many bytes.
         unsafe { b.as_ptr().write_bytes(7, UNIT) };
         pool.give_back(b, UNIT);
-        assert_eq!((pool.release_at(b), free(&pool)), (0, UNIT));
-        let (again, _) = pool.take(UNIT).unwrap();
+        pool.release_at(b);
+        assert_eq!(free(&pool), UNIT);
+        let again = pool.take(UNIT).unwrap();
         // SAFETY: as above; the system gives zeros for what it took, where it took it.
         assert!(again == b && (cfg!(any(miri, not(target_os = "linux"))) || unsafe { *again.as_ptr() } == 0));
         pool.give_back(c, UNIT);
-        assert_eq!((pool.release_at(c), free(&pool)), (UNIT, 0), "the end of a region");
+        pool.release_at(c);
+        assert_eq!((free(&pool), pool.regions.len()), (0, 1), "the end of a region");
         pool.give_back(again, UNIT);
         pool.give_back(a, UNIT);
-        assert_eq!((pool.release_at(a), pool.regions.len()), (2 * UNIT, 0), "a whole region");
+        pool.release_at(a);
+        assert_eq!((free(&pool), pool.regions.len()), (0, 0), "a whole region");
+    }
+
+    /// Each a little larger than the one before, of which one is still in use: texts that grow, and lists.
+    #[test]
+    fn growing_spans_use_what_smaller_ones_left() {
+        let mut pool = Pool::new();
+        let (mut last, mut size) = (pool.take(UNIT).unwrap(), UNIT);
+        while size < 400 * UNIT {
+            let next = pool.take(size + UNIT).unwrap();
+            pool.give_back(last, size);
+            (last, size) = (next, size + UNIT);
+            let used: usize = pool.regions.values().map(|r| r.used).sum();
+            assert!(used <= 2 * size + 2 * REGION, "{} units used for one of {}", used / UNIT, size / UNIT);
+        }
     }
 
     /// Against a list of what is in use: no two overlap, and nothing is lost.
@@ -249,9 +283,9 @@ mod tests {
             if in_use.is_empty() || random(5) < 3 && in_use.len() < 60 {
                 let most = if random(20) == 0 { 100 } else { 12 };
                 let size = UNIT * (1 + random(most));
-                let (start, used) = pool.take(size).unwrap();
+                let start = pool.take(size).unwrap();
                 let (from, to) = (start.as_ptr() as usize, start.as_ptr() as usize + size);
-                assert!(used <= size && from % UNIT == 0);
+                assert_eq!(from % UNIT, 0);
                 let apart =
                     |(s, n): &(NonNull<u8>, usize)| to <= s.as_ptr() as usize || s.as_ptr() as usize + n <= from;
                 assert!(in_use.iter().all(apart));
