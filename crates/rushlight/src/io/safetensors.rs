@@ -368,7 +368,7 @@ mod tests {
         let twice = r#"{"w":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"w":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#;
         has(&file(twice, b""), start(&file(twice, b"")), "two tensors are named \"w\"");
         has(&file(r#"{"__metadata__":{},"__metadata__":{}}"#, b""), 8, "__metadata__ comes twice");
-        has(&one("X9", "[1]", "[0,4]", &[0; 4]), 8, "tensor \"w\": unknown variant `X9`");
+        has(&one("X9", "[1]", "[0,4]", &[0; 4]), 8, "tensor \"w\": dtype: unknown variant `X9`");
         has(&one("F32", "[-1]", "[0,4]", &[0; 4]), 8, "tensor \"w\"");
         has(&one("F32", "[1.5]", "[0,4]", &[0; 4]), 8, "tensor \"w\"");
         let place = |shape: &str, place: &str, at: u64, part: &str| {
