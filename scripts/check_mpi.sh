@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if ! command -v mpicc >/dev/null || ! ls /usr/lib/*/libclang*.so* /usr/lib/llvm*/lib/libclang*.so* >/dev/null 2>&1; then
+if ! command -v mpicc >/dev/null || ! compgen -G "/usr/lib/*/libclang[-.][0-9s]*" >/dev/null; then
   if ! { command -v apt-get && [ "$(id -u)" = 0 ]; } >/dev/null; then
     echo "MPI is not checked: install libopenmpi-dev, openmpi-bin and libclang-dev"
     exit 0
