@@ -29,6 +29,7 @@ use machine::Machine;
 use peer::Wanted;
 use report::{Cell, Line, Report, Who};
 use rows::Row;
+use rushlight::memory;
 
 /// What is refused is refused with a sentence.
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
@@ -114,7 +115,7 @@ fn serve(args: &Args, threads: usize) -> Outcome {
         rows: rows.iter().map(|r| r.name.clone()).collect(),
     };
     let make = |name: &str| rows.iter().find(|r| r.name == name).map(|r| (r.make)());
-    Ok(serve::serve(&hello, args.seconds, make, rushlight::memory::clear)?)
+    Ok(serve::serve(&hello, args.seconds, make, memory::clear)?)
 }
 
 fn compare(args: &Args, threads: usize) -> Outcome {

@@ -53,7 +53,7 @@ pub fn time<E>(seconds: f64, mut step: impl FnMut() -> Result<(), E>) -> Result<
     Ok(Timing { best: samples[0], median: samples[samples.len() / 2] })
 }
 
-/// Starts the peak of [`resident`](rushlight::memory::resident) anew from what is held now.
+/// Starts the peak of `memory::resident` anew from what is held now.
 pub fn reset_peak() {
     // Where this is refused the peak is that since the start, which is no less.
     let _ = std::fs::write("/proc/self/clear_refs", "5");

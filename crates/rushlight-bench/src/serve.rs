@@ -8,7 +8,7 @@ use std::io::{BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure;
+use crate::{measure, memory};
 
 /// Who answers, and what it can run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,12 +66,12 @@ pub fn serve<E: Display>(
         let row = line?;
         free();
         measure::reset_peak();
-        let base_rss = rushlight::memory::resident().map(|(_, now)| now);
+        let base_rss = memory::resident().map(|(_, now)| now);
         let timing = match make(&row) {
             None => Err("no such row".to_string()),
             Some(step) => step.and_then(|step| measure::time(seconds, step)).map_err(|e| e.to_string()),
         };
-        let peak_rss = rushlight::memory::resident().map(|(peak, _)| peak);
+        let peak_rss = memory::resident().map(|(peak, _)| peak);
         say(serde_json::to_string(&match timing {
             Ok(t) => Answer::Measured { row, best: t.best, median: t.median, peak_rss, base_rss },
             Err(error) => Answer::Failed { row, error },

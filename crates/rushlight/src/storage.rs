@@ -12,6 +12,7 @@
 mod alloc;
 mod mapped;
 mod pool;
+mod resident;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

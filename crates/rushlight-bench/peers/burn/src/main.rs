@@ -6,6 +6,8 @@
 // The timing and the protocol are ours, shared as files: this crate is not in our workspace.
 #[path = "../../../src/measure.rs"]
 mod measure;
+#[path = "../../../../rushlight/src/storage/resident.rs"]
+mod memory;
 #[path = "../../../src/serve.rs"]
 mod serve;
 
