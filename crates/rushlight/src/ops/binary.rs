@@ -107,8 +107,7 @@ pub(super) fn promote(lhs: &Tensor, rhs: impl Arg) -> Result<(Tensor, Tensor)> {
 /// `f` of two tensors of one dtype, broadcast, outside the graph.
 fn forward<F: Function2>(name: &'static str, a: &Tensor, b: &Tensor, _: F) -> Result<Tensor> {
     let shape = a.shape().broadcast(b.shape(), name)?;
-    let a = a.with_layout(a.layout().expand(&shape, name)?);
-    let b = b.with_layout(b.layout().expand(&shape, name)?);
+    let (a, b) = (a.read_as(&shape, name)?, b.read_as(&shape, name)?);
     match a.dtype() {
         DType::Bool => Err(Error::dtype(name, DType::Bool, "expected numbers (cast with to_dtype)")),
         DType::I64 => {
@@ -259,7 +258,7 @@ impl Tensor {
     /// `self += rhs` in the memory of `self` where nobody else holds it; outside the graph.
     pub(crate) fn add_in_place(&mut self, rhs: &Tensor) -> Result<()> {
         each_float!("add", self.dtype(), T => {
-            let rhs = rhs.with_layout(rhs.layout().expand(self.shape(), "add")?);
+            let rhs = rhs.read_as(self.shape(), "add")?;
             let out = self.make_mut::<T>("add")?;
             update(out, rhs.strided::<T>("add")?, |o: T, x: T| T::down(o.up() + x.up()));
         });

@@ -53,8 +53,7 @@ impl Tensor {
     fn logic(&self, name: &'static str, rhs: &Tensor, f: impl Fn(bool, bool) -> bool + Sync + Copy) -> Result<Tensor> {
         let shape = self.shape().broadcast(rhs.shape(), name)?;
         let (a, b) = (self.detach().to_dtype(DType::Bool)?, rhs.detach().to_dtype(DType::Bool)?);
-        let a = a.with_layout(a.layout().expand(&shape, name)?);
-        let b = b.with_layout(b.layout().expand(&shape, name)?);
+        let (a, b) = (a.read_as(&shape, name)?, b.read_as(&shape, name)?);
         let (a, b) = (a.strided::<bool>(name)?, b.strided::<bool>(name)?);
         Tensor::build(name, shape, |out: &mut [bool]| map2(a, b, out, f))
     }
@@ -104,8 +103,7 @@ impl Tensor {
         }
         let (a, b) = promote(a, b)?;
         let shape = a.shape().broadcast(b.shape(), name)?.broadcast(self.shape(), name)?;
-        let on = |t: &Tensor| -> Result<Tensor> { Ok(t.with_layout(t.layout().expand(&shape, name)?)) };
-        let (c, x, y) = (on(self)?, on(&a)?, on(&b)?);
+        let (c, x, y) = (self.read_as(&shape, name)?, a.read_as(&shape, name)?, b.read_as(&shape, name)?);
         let out = each_dtype!(a.dtype(), T => {
             let (c, x, y) = (c.strided::<bool>(name)?, x.strided::<T>(name)?, y.strided::<T>(name)?);
             Tensor::build(name, shape, |out: &mut [T]| map3(c, x, y, out, |c, x: T, y: T| if c { x } else { y }))?

@@ -15,9 +15,9 @@ use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{DType, Device, Distribution, Int, Tensor};
 
 /// burn panics instead of returning errors.
-type Step = crate::serve::Step<Infallible>;
+pub type Step = crate::serve::Step<Infallible>;
 /// A name, and what makes the inputs and gives the step.
-type Row = (String, Box<dyn Fn() -> Result<Step, Infallible>>);
+pub type Row = (String, Box<dyn Fn() -> Result<Step, Infallible>>);
 
 const N: [usize; 1] = [1 << 24];
 const MATRIX: [usize; 2] = [4096, 4096];
@@ -41,17 +41,18 @@ pub fn all() -> Vec<Row> {
     rows.extend(convolution(32, 64, 56, 64, 3, 1, 1));
     rows.extend(convolution(32, 256, 14, 256, 3, 1, 1));
     rows.extend(convolution(64, 1, 28, 32, 3, 1, 1));
+    rows.extend(crate::gpt::rows());
     rows.push(row("adamw_32M", adamw));
     rows.push(row("lenet_train_step_b64", lenet));
     rows.push(row("mlp_tiny_train_step", mlp));
     rows
 }
 
-fn row(name: impl Into<String>, make: impl Fn() -> Step + 'static) -> Row {
+pub fn row(name: impl Into<String>, make: impl Fn() -> Step + 'static) -> Row {
     (name.into(), Box::new(move || Ok(make())))
 }
 
-fn step<R>(f: impl Fn() -> R + 'static) -> Step {
+pub fn step<R>(f: impl Fn() -> R + 'static) -> Step {
     Box::new(move || {
         black_box(f());
         Ok(())
@@ -60,16 +61,16 @@ fn step<R>(f: impl Fn() -> R + 'static) -> Step {
 
 const NORMAL: Distribution = Distribution::Normal(0.0, 1.0);
 
-fn randn<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+pub fn randn<const D: usize>(shape: [usize; D]) -> Tensor<D> {
     Tensor::random(shape, NORMAL, &Device::flex())
 }
 
-fn tracked<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+pub fn tracked<const D: usize>(shape: [usize; D]) -> Tensor<D> {
     Tensor::random(shape, NORMAL, &Device::flex().autodiff()).require_grad()
 }
 
 /// Whole numbers below `high`.
-fn labels<const D: usize>(shape: [usize; D], high: usize) -> Tensor<D, Int> {
+pub fn labels<const D: usize>(shape: [usize; D], high: usize) -> Tensor<D, Int> {
     let uniform = Distribution::Uniform(0.0, high as f64);
     Tensor::<D>::random(shape, uniform, &Device::flex().autodiff()).floor().clamp_max((high - 1) as f64).int()
 }
@@ -194,7 +195,7 @@ fn convolution(
 }
 
 /// A step takes the model and returns it.
-fn updating<M: 'static>(model: M, mut update: impl FnMut(M) -> M + 'static) -> Step {
+pub fn updating<M: 'static>(model: M, mut update: impl FnMut(M) -> M + 'static) -> Step {
     let mut model = Some(model);
     Box::new(move || {
         model = model.take().map(&mut update);

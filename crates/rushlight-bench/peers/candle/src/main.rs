@@ -11,6 +11,7 @@ mod memory;
 #[path = "../../../src/serve.rs"]
 mod serve;
 
+mod gpt;
 mod rows;
 
 use std::error::Error;

@@ -8,9 +8,9 @@ use candle_nn::{
     linear, loss, ops,
 };
 
-type Step = crate::serve::Step<Error>;
+pub type Step = crate::serve::Step<Error>;
 /// A name, and what makes the inputs and gives the step.
-type Row = (String, Box<dyn Fn() -> Result<Step>>);
+pub type Row = (String, Box<dyn Fn() -> Result<Step>>);
 
 const N: usize = 1 << 24;
 const MATRIX: (usize, usize) = (4096, 4096);
@@ -34,13 +34,14 @@ pub fn all() -> Vec<Row> {
     rows.extend(convolution(32, 64, 56, 64, 3, 1, 1));
     rows.extend(convolution(32, 256, 14, 256, 3, 1, 1));
     rows.extend(convolution(64, 1, 28, 32, 3, 1, 1));
+    rows.extend(crate::gpt::rows());
     rows.push(row("adamw_32M", adamw));
     rows.push(row("lenet_train_step_b64", lenet));
     rows.push(row("mlp_tiny_train_step", mlp));
     rows
 }
 
-fn row(name: impl Into<String>, make: impl Fn() -> Result<Step> + 'static) -> Row {
+pub fn row(name: impl Into<String>, make: impl Fn() -> Result<Step> + 'static) -> Row {
     (name.into(), Box::new(make))
 }
 
@@ -56,7 +57,7 @@ fn randn(shape: impl Into<Shape>) -> Result<Tensor> {
 }
 
 /// Whole numbers below `high`.
-fn labels(count: usize, high: usize) -> Result<Tensor> {
+pub fn labels(count: usize, high: usize) -> Result<Tensor> {
     Tensor::rand(0f32, high as f32, count, &Device::Cpu)?.floor()?.clamp(0.0, (high - 1) as f64)?.to_dtype(DType::U32)
 }
 
