@@ -103,6 +103,10 @@ pub(crate) struct Reader<'a, T> {
 
 impl<'a, T: Element> Reader<'a, T> {
     pub fn new(x: Strided<'a, T>) -> Self {
+        if x.layout.is_contiguous() {
+            let (dims, strides) = (SmallVec::from_slice(&[x.layout.numel()]), SmallVec::from_slice(&[1]));
+            return Reader { data: x.data, offset: x.layout.offset(), dims, strides, contiguous: true };
+        }
         let (dims, [strides]) = coalesce(x.layout.shape(), [x.layout.strides()]);
         let contiguous = dims.is_empty() || (dims.len() == 1 && strides[0] == 1);
         Reader { data: x.data, offset: x.layout.offset(), dims, strides, contiguous }
