@@ -4,8 +4,8 @@
 //! A leaf of the library's graph has a number; [`LEAVES`] finds its [`Leaf`] here, whose gradient `backward` adds to.
 
 use std::cell::Cell;
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, Weak};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, Weak};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -22,9 +22,10 @@ pub struct Leaf {
     grad: Mutex<Option<Py<PyTensor>>>,
 }
 
-static LEAVES: LazyLock<Mutex<HashMap<u64, Weak<Leaf>>>> = LazyLock::new(Mutex::default);
+/// A tree, as it grows by small pieces: a table that doubles may be refused memory, which would end the process.
+static LEAVES: Mutex<BTreeMap<u64, Weak<Leaf>>> = Mutex::new(BTreeMap::new());
 
-fn leaves() -> std::sync::MutexGuard<'static, HashMap<u64, Weak<Leaf>>> {
+fn leaves() -> std::sync::MutexGuard<'static, BTreeMap<u64, Weak<Leaf>>> {
     LEAVES.lock().unwrap_or_else(|e| e.into_inner())
 }
 

@@ -13,10 +13,14 @@ mod methods;
 mod models;
 mod ops;
 mod optim;
+mod reserve;
 mod tensor;
 mod views;
 
 use pyo3::prelude::*;
+
+#[global_allocator]
+static MEMORY: reserve::Reserve = reserve::Reserve;
 
 /// The Rust half of the package; `rushlight` has its names.
 #[pymodule]

@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyList, PyTuple};
 use rushlight::Tensor;
 
 use crate::args::{Ints, Many, reserve, shape_of};
@@ -113,22 +113,23 @@ fn moved(x: &Tensor, source: &Ints, destination: &Ints) -> rushlight::Result<Ten
     x.permute(&order)
 }
 
-/// `count` views. MemoryError: there is no room for so many.
-fn pieces(
-    x: &Bound<'_, PyTensor>,
+/// `count` views. MemoryError: there is no room for so many. (A list from the first on: for each tensor Python is asked for
+/// memory as well, and can say no.)
+fn pieces<'py>(
+    x: &Bound<'py, PyTensor>,
     count: usize,
     mut piece: impl FnMut(&Tensor, usize) -> rushlight::Result<Tensor> + Send,
-) -> PyResult<Vec<PyTensor>> {
-    let mut all = vec![];
-    reserve(&mut all, count)?;
+) -> PyResult<Bound<'py, PyList>> {
+    reserve(&mut Vec::<PyTensor>::new(), count)?;
+    let all = PyList::empty(x.py());
     for i in 0..count {
-        all.push(PyTensor::view_of(x, |x| piece(x, i))?);
+        all.append(Bound::new(x.py(), PyTensor::view_of(x, |x| piece(x, i))?)?)?;
     }
     Ok(all)
 }
 
 /// Pieces of `size` of the `n` places of `dim`; the last may be smaller.
-fn even(x: &Bound<'_, PyTensor>, dim: i64, n: usize, size: usize) -> PyResult<Vec<PyTensor>> {
+fn even<'py>(x: &Bound<'py, PyTensor>, dim: i64, n: usize, size: usize) -> PyResult<Bound<'py, PyList>> {
     pieces(x, n.div_ceil(size).max(1), |x, i| x.narrow(dim, i * size, size.min(n - i * size)))
 }
 
@@ -199,7 +200,7 @@ impl PyTensor {
 
     /// Pieces of `split_size` places of `dim`, or of the sizes given.
     #[pyo3(signature = (split_size, dim=0))]
-    fn split(slf: &Bound<'_, Self>, split_size: &Bound<'_, PyAny>, dim: i64) -> PyResult<Vec<PyTensor>> {
+    fn split<'py>(slf: &Bound<'py, Self>, split_size: &Bound<'_, PyAny>, dim: i64) -> PyResult<Bound<'py, PyList>> {
         let n = slf.get().value()?.size(dim).or_raise()?;
         let sizes = match split_size.extract::<usize>() {
             Ok(0) if n > 0 => return Err(PyValueError::new_err("split: the size of a piece is at least 1")),
@@ -218,7 +219,7 @@ impl PyTensor {
 
     /// At most `chunks` pieces of equal size along `dim`.
     #[pyo3(signature = (chunks, dim=0))]
-    fn chunk(slf: &Bound<'_, Self>, chunks: usize, dim: i64) -> PyResult<Vec<PyTensor>> {
+    fn chunk<'py>(slf: &Bound<'py, Self>, chunks: usize, dim: i64) -> PyResult<Bound<'py, PyList>> {
         let n = slf.get().value()?.size(dim).or_raise()?;
         if chunks == 0 {
             return Err(PyValueError::new_err("chunk: at least 1 piece"));
@@ -228,7 +229,7 @@ impl PyTensor {
 
     /// A tensor for each place of `dim`.
     #[pyo3(signature = (dim=0))]
-    fn unbind(slf: &Bound<'_, Self>, dim: i64) -> PyResult<Vec<PyTensor>> {
+    fn unbind<'py>(slf: &Bound<'py, Self>, dim: i64) -> PyResult<Bound<'py, PyList>> {
         let n = slf.get().value()?.size(dim).or_raise()?;
         pieces(slf, n, |x, i| x.select(dim, i as i64))
     }
@@ -254,21 +255,25 @@ fn reshape(input: &Bound<'_, PyTensor>, shape: Ints) -> PyResult<PyTensor> {
 /// Pieces of `split_size_or_sections` places of `dim`, or of the sizes given.
 #[pyfunction]
 #[pyo3(signature = (tensor, split_size_or_sections, dim=0))]
-fn split(tensor: &Bound<'_, PyTensor>, split_size_or_sections: &Bound<'_, PyAny>, dim: i64) -> PyResult<Vec<PyTensor>> {
+fn split<'py>(
+    tensor: &Bound<'py, PyTensor>,
+    split_size_or_sections: &Bound<'_, PyAny>,
+    dim: i64,
+) -> PyResult<Bound<'py, PyList>> {
     PyTensor::split(tensor, split_size_or_sections, dim)
 }
 
 /// At most `chunks` pieces of equal size along `dim`.
 #[pyfunction]
 #[pyo3(signature = (input, chunks, dim=0))]
-fn chunk(input: &Bound<'_, PyTensor>, chunks: usize, dim: i64) -> PyResult<Vec<PyTensor>> {
+fn chunk<'py>(input: &Bound<'py, PyTensor>, chunks: usize, dim: i64) -> PyResult<Bound<'py, PyList>> {
     PyTensor::chunk(input, chunks, dim)
 }
 
 /// A tensor for each place of `dim`.
 #[pyfunction]
 #[pyo3(signature = (input, dim=0))]
-fn unbind(input: &Bound<'_, PyTensor>, dim: i64) -> PyResult<Vec<PyTensor>> {
+fn unbind<'py>(input: &Bound<'py, PyTensor>, dim: i64) -> PyResult<Bound<'py, PyList>> {
     PyTensor::unbind(input, dim)
 }
 

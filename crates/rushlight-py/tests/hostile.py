@@ -1,7 +1,8 @@
 """Calls everything that is public with arguments that nobody should give. Run by test_hostile.py in a process of its own:
 ``hostile.py PART PARTS``. What may come out are Python's exceptions, soon; anything else is printed and is an error.
 
-``ONLY=name`` calls one function, ``TRACE=1`` prints each call before it is made, ``TIMES=1`` what takes longest."""
+``EVERY=n`` makes one call of n, ``ONLY=name`` calls one function, ``TRACE=1`` prints each call before it is made, ``TIMES=1`` what
+takes longest."""
 
 import faulthandler
 import inspect
@@ -24,7 +25,7 @@ DUCKS = (AttributeError, KeyError)
 # What ends, changes or waits for more than its own result; and what copies a layer as often as it is told, in Python.
 LEFT_OUT = {"_set_grad_mode", "set_grad_enabled", "set_default_dtype", "inference_mode", "TransformerEncoder", "TransformerDecoder"}
 # What one call may take, beside what is taken at first; and in seconds of all its threads.
-MEMORY, SECONDS = 1 << 30, 5.0
+MEMORY, SECONDS = 1 << 30, 20.0
 
 
 def loop():
@@ -245,6 +246,7 @@ def main(part, parts):
     now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() if os.path.exists("/proc/self/statm") else 7 << 30
     resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, now + MEMORY))
     only, trace, watched = os.environ.get("ONLY"), os.environ.get("TRACE"), 0.0
+    every, turn = int(os.environ.get("EVERY", "1")), 0
     wrong, made, times = 0, 0, []
     for name, value, receivers in list(places())[part::parts]:
         if only not in (None, name):
@@ -253,6 +255,9 @@ def main(part, parts):
         # The last line tells where a process ended that should not have.
         tell(name)
         for arguments, keywords in calls(name, value, receivers):
+            turn += 1
+            if turn % every:
+                continue
             made += 1
             if trace:
                 tell(show(name, arguments, keywords))

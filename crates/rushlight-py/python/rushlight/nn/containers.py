@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Iterable, Iterator, Mapping
 
+from .._rushlight import Tensor
 from .modules import Module, Parameter
 
 
@@ -112,6 +113,8 @@ class ParameterList(Module):
 
     def append(self, value: Any) -> ParameterList:
         """Adds one at the end."""
+        if not isinstance(value, Tensor):
+            raise TypeError(f"ParameterList: expected a tensor, not {type(value).__name__}")
         self.register_parameter(str(len(self)), value if isinstance(value, Parameter) else Parameter(value))
         return self
 

@@ -240,6 +240,8 @@ class Module:
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True) -> tuple[list[str], list[str]]:
         """Takes the values of parameters and buffers; nothing changes on an error. Returns missing and unknown names."""
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"load_state_dict: expected a mapping of names to tensors, not {type(state_dict).__name__}")
         own = dict(self._entries())
         missing = [name for name in own if name not in state_dict]
         unknown = [name for name in state_dict if name not in own]

@@ -36,15 +36,15 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
                 p.grad.clamp_(-clip_value, clip_value)
 
 
-def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
+def parameters_to_vector(parameters: Tensor | Iterable[Tensor]) -> Tensor:
     """All elements in one vector."""
-    return cat([p.reshape(-1) for p in parameters])
+    return cat([p.reshape(-1) for p in _list(parameters)])
 
 
-def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
+def vector_to_parameters(vec: Tensor, parameters: Tensor | Iterable[Tensor]) -> None:
     """And back."""
     start = 0
     with no_grad():
-        for p in parameters:
+        for p in _list(parameters):
             p.copy_(vec[start : start + p.numel()].reshape(p.shape))
             start += p.numel()

@@ -47,10 +47,11 @@ class Subset(Dataset):
         return len(self.indices)
 
 
-def random_split(dataset: Any, lengths: Sequence[int]) -> list[Subset]:
+def random_split(dataset: Any, lengths: Sequence[int] | Tensor) -> list[Subset]:
     """The samples in random order, cut into parts."""
+    lengths = lengths.tolist() if isinstance(lengths, Tensor) else list(lengths)
     if sum(lengths) != len(dataset):
-        raise ValueError(f"random_split: lengths {list(lengths)} do not add up to {len(dataset)}")
+        raise ValueError(f"random_split: lengths {lengths} do not add up to {len(dataset)}")
     order: list[int] = _r.randperm(len(dataset)).tolist()
     parts, start = [], 0
     for length in lengths:
@@ -62,6 +63,11 @@ def random_split(dataset: Any, lengths: Sequence[int]) -> list[Subset]:
 def default_collate(batch: Sequence[Any]) -> Any:
     """Samples to a batch: tensors stacked, numbers as a tensor, tuples, lists and dicts part by part."""
     first = batch[0]
+    # A batch already: no list of its rows.
+    if isinstance(batch, Tensor):
+        return batch.clone()
+    if hasattr(batch, "__array_interface__"):
+        return _r.tensor(batch)
     if isinstance(first, Tensor):
         return stack(batch)
     if isinstance(first, (bool, int, float)):
