@@ -1,6 +1,6 @@
 //! Making tensors: from Python's lists, from other libraries' arrays, filled, counted up, random.
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyComplex, PyDict, PyFloat, PyInt, PyList, PyTuple};
 use rushlight::{DType, Element, Tensor, bf16, f16};
@@ -171,8 +171,17 @@ fn pieces<T: Element, O: for<'py> IntoPyObject<'py>>(
     items.into_iter().next().ok_or_else(|| PyValueError::new_err("tolist: internal: no list"))
 }
 
-/// As Python's numbers, in lists nested as deep as the tensor has dims.
+/// As Python's numbers, in lists nested as deep as the tensor has dims. MemoryError: there is no room for so many.
 pub fn to_list(py: Python<'_>, x: &Tensor) -> PyResult<Py<PyAny>> {
+    // pyo3 panics where Python cannot make a number or a list.
+    let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lists(py, x)));
+    made.unwrap_or_else(|_| {
+        let refused = || PyMemoryError::new_err(format!("tolist: no memory for {} numbers", x.numel()));
+        Err(PyErr::take(py).unwrap_or_else(refused))
+    })
+}
+
+fn lists(py: Python<'_>, x: &Tensor) -> PyResult<Py<PyAny>> {
     match x.dtype() {
         DType::F32 => pieces(py, x, |v: f32| v as f64),
         DType::F64 => pieces(py, x, |v: f64| v),

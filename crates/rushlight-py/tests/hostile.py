@@ -264,8 +264,11 @@ def main(part, parts):
             start = time.monotonic()
             if start > watched:
                 # A call that hangs ends the process.
-                watched = start + 5
-                faulthandler.dump_traceback_later(120, exit=True)
+                try:
+                    faulthandler.dump_traceback_later(120, exit=True)
+                    watched = start + 5
+                except RuntimeError:
+                    pass  # No memory for its thread just now.
             busy = time.process_time()
             said = None
             try:
