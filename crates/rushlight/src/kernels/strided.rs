@@ -108,8 +108,7 @@ impl<'a, T: Element> Reader<'a, T> {
             return Reader { data: x.data, offset: x.layout.offset(), dims, strides, contiguous: true };
         }
         let (dims, [strides]) = coalesce(x.layout.shape(), [x.layout.strides()]);
-        let contiguous = dims.is_empty() || (dims.len() == 1 && strides[0] == 1);
-        Reader { data: x.data, offset: x.layout.offset(), dims, strides, contiguous }
+        Reader { data: x.data, offset: x.layout.offset(), dims, strides, contiguous: false }
     }
 
     /// Where its elements begin, if they are read where they lie, in one stream.

@@ -108,8 +108,8 @@ impl Tensor {
         Tensor(Arc::new(Inner { storage: self.0.storage.clone(), layout, node: None }))
     }
 
-    /// Its elements to be read in `shape`, which it broadcasts to. In its own shape it is itself, node and all: most
-    /// operands are, and a second tensor for each cost small operations a sixth of their time.
+    /// Its elements to be read in `shape`, which it broadcasts to. In its own shape, as most operands, it is itself,
+    /// node and all: small operations feel a second tensor for each.
     pub(crate) fn read_as(&self, shape: &Shape, op: &'static str) -> Result<Tensor> {
         if self.shape() == shape { Ok(self.clone()) } else { Ok(self.with_layout(self.layout().expand(shape, op)?)) }
     }
