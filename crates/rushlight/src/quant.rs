@@ -314,7 +314,7 @@ fn size_of(op: &'static str, kind: QuantKind, shape: &Shape) -> Result<usize> {
 mod tests {
     use super::*;
     use crate::kernels::parallel::set_num_threads;
-    use crate::kernels::simd::{Level, force_level};
+    use crate::kernels::simd::{Level, force_level, testing::force_levels};
     use crate::random::Generator;
 
     /// Blocks of random bits whose scales are small numbers, more of them than a thread takes at a time.
@@ -334,6 +334,7 @@ mod tests {
 
     #[test]
     fn every_level_and_number_of_threads_gives_the_same_bits() {
+        let _forced = force_levels();
         for kind in QuantKind::ALL {
             let q = random(kind);
             let mut first: Option<Vec<u32>> = None;
@@ -347,11 +348,11 @@ mod tests {
             }
         }
         set_num_threads(0).unwrap();
-        force_level(Level::Avx512);
     }
 
     #[test]
     fn numbers_come_back_within_half_a_step() {
+        let _forced = force_levels();
         let mut x = vec![0.0f32; 48 * 1024];
         Generator::new(1).fill_normal(&mut x, 0.5, 3.0);
         let t = Tensor::new(&x).unwrap().reshape([48, 1024]).unwrap();
@@ -371,7 +372,6 @@ mod tests {
                 }
             }
         }
-        force_level(Level::Avx512);
         // A view is quantised as its elements stand, halves as f32.
         let turned = t.t().unwrap().narrow(1, 0, 32).unwrap();
         let q = QTensor::quantize(&turned.to_dtype(DType::F16).unwrap(), QuantKind::Q8_0).unwrap();
@@ -389,6 +389,7 @@ mod tests {
 
     #[test]
     fn products_are_those_of_the_decoded_weights() {
+        let _forced = force_levels();
         let mut worst = 0.0f64;
         for kind in QuantKind::ALL {
             let odd = kind.block_len();
@@ -433,7 +434,6 @@ mod tests {
         }
         println!("errors of at most {worst:.2} of what is allowed");
         set_num_threads(0).unwrap();
-        force_level(Level::Avx512);
     }
 
     #[test]

@@ -413,6 +413,7 @@ mod tests {
 
     #[test]
     fn a_fill_is_the_same_on_any_number_of_threads() {
+        let _kept = crate::kernels::simd::testing::keep_level();
         let fill = |threads| {
             crate::set_num_threads(threads).unwrap();
             let mut x = vec![0.0f32; 3 * crate::kernels::parallel::GRAIN + 7];

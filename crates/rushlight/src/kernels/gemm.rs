@@ -1,10 +1,13 @@
 //! Matrix products: `out = lhs · rhs`, or `out += lhs · rhs`, over strided matrices, one or many.
 //!
 //! `out[i, j] = Σₖ lhs[i, k] · rhs[k, j]` with lhs `[m, k]`, rhs `[k, n]`, out `[m, n]`: 2·m·n·k operations. f32 and
-//! f64 go to the `gemm` crate, the halves there by way of f32 (`gemm_half`). i64 wraps around.
+//! f64 go to the `gemm` crate, large ones on processors with AVX2 to tiles of our own (`packed`), the halves there by way
+//! of f32 (`gemm_half`). i64 wraps around.
 //!
 //! An element's sum runs over k in an order that only the sizes decide; threads share out elements, never a sum. So
 //! results are the same on any number of threads.
+
+mod packed;
 
 use super::lanes;
 use super::parallel::{self, GRAIN};
@@ -126,7 +129,7 @@ pub(super) struct Out<T> {
 unsafe impl<T: Send> Sync for Out<T> {}
 
 impl<T> Out<T> {
-    pub(super) fn of(out: MatMut<T>) -> Out<T> {
+    pub(super) fn of(out: &mut MatMut<T>) -> Out<T> {
         Out { start: out.data.as_mut_ptr().wrapping_add(out.offset), row: out.row_stride, col: out.col_stride }
     }
 
@@ -184,6 +187,19 @@ pub(crate) fn affine<T: MatMul>(out: &mut [T], x: Mat<T>, w: Mat<T>, bias: Optio
     }
     let gemm = if round { gemm_rounded } else { gemm };
     gemm(MatMut::row_major(out, x.rows, w.cols), x, w, bias.is_some());
+}
+
+/// Start and length of each block of `0..len`.
+pub(super) fn blocks(len: usize, block: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..len).step_by(block).map(move |i| (i, block.min(len - i)))
+}
+
+/// Runs the tasks on all threads, or in turn on this one where it is to be the only one.
+pub(super) fn share(threads: usize, tasks: usize, f: impl Fn(usize) + Sync) {
+    match threads {
+        1 => (0..tasks).for_each(f),
+        _ => parallel::run(tasks, f),
+    }
 }
 
 /// [`gemm`] on this thread alone: for use inside a parallel region.
@@ -318,10 +334,13 @@ macro_rules! native {
                 true
             }
 
-            fn product(out: MatMut<Self>, lhs: Mat<Self>, rhs: Mat<Self>, accumulate: bool, threads: usize) {
+            fn product(mut out: MatMut<Self>, lhs: Mat<Self>, rhs: Mat<Self>, accumulate: bool, threads: usize) {
                 // What follows thinks in rows of the output.
                 if out.row_stride == 1 && out.col_stride != 1 {
                     return Self::product(out.t(), rhs.t(), lhs.t(), accumulate, threads);
+                }
+                if packed::product(&mut out, lhs, rhs, accumulate, threads) {
+                    return;
                 }
                 if has_columns_to_turn(&out, &rhs) {
                     let (depth, width) = turned_block(rhs.rows, rhs.cols);
@@ -329,7 +348,7 @@ macro_rules! native {
                         return times_columns(out, lhs, rhs, accumulate, threads, &mut turned);
                     }
                 }
-                let to = Out::of(out);
+                let to = Out::of(&mut out);
                 let (m, n, k) = (lhs.rows, rhs.cols, lhs.cols);
                 let (down, across) = cuts(m, n, k, threads);
                 parallel::run(down * across, |t| {

@@ -15,8 +15,7 @@ use std::sync::Mutex;
 pub(super) use pack::Source;
 use pack::{Lines, mask, pack};
 
-use super::gemm::{Mat, MatMut, Out};
-use super::parallel;
+use super::gemm::{Mat, MatMut, Out, share};
 use super::simd::{Level, level};
 use crate::Result;
 use crate::dtype::{DType, bf16};
@@ -55,7 +54,7 @@ pub(super) fn product<S: Source>(
         |m: &Mat<S>, count, line, step| Lines { start: m.data.as_ptr().wrapping_add(m.offset), count, line, step };
     let rows = lines(&lhs, m, lhs.row_stride, lhs.col_stride);
     let cols = lines(&rhs, n, rhs.col_stride, rhs.row_stride);
-    let to = Out { start: out.data.as_mut_ptr().wrapping_add(out.offset), row: out.row_stride, col: out.col_stride };
+    let to = Out::of(out);
     // Blocks of about one size, so that the last task is no straggler; across, whole tiles in all but the last.
     let down = m.div_ceil(ROWS);
     let high = m.div_ceil(down).next_multiple_of(LANES);
@@ -73,10 +72,7 @@ pub(super) fn product<S: Source>(
         // do not overlap.
         scratch.lend(|s| unsafe { block(to, rows, cols, k, accumulate, s) });
     };
-    match threads {
-        1 => (0..tasks).for_each(task),
-        _ => parallel::run(tasks, task),
-    }
+    share(threads, tasks, task);
     true
 }
 

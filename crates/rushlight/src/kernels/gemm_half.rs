@@ -5,7 +5,7 @@
 
 use half::slice::HalfFloatSliceExt;
 
-use super::gemm::{Mat, MatMul, MatMut};
+use super::gemm::{Mat, MatMul, MatMut, blocks};
 #[cfg(target_arch = "x86_64")]
 use super::gemm_bf16;
 use super::parallel::{self, GRAIN};
@@ -61,22 +61,17 @@ half!(f16,);
 
 fn product<T: Half>(mut out: MatMut<T>, lhs: Mat<T>, rhs: Mat<T>, accumulate: bool, threads: usize) {
     let (mut a, mut b, mut sums) = (Vec::new(), Vec::new(), Vec::new());
-    for i in blocks(out.rows) {
-        for j in blocks(out.cols) {
+    for i in blocks(out.rows, BLOCK) {
+        for j in blocks(out.cols, BLOCK) {
             sums.clear();
             sums.resize(i.1 * j.1, 0.0);
-            for p in blocks(lhs.cols) {
+            for p in blocks(lhs.cols, BLOCK) {
                 let (a, b) = (widen(lhs.block(i, p), &mut a, threads), widen(rhs.block(p, j), &mut b, threads));
                 f32::product(MatMut::row_major(&mut sums, i.1, j.1), a, b, true, threads);
             }
             store(&mut sums, &mut out, i, j, accumulate);
         }
     }
-}
-
-/// Start and length of each block of `0..len`.
-fn blocks(len: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..len).step_by(BLOCK).map(move |i| (i, BLOCK.min(len - i)))
 }
 
 /// `from` in f32, laid out so that both are walked in runs.

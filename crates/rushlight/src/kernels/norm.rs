@@ -347,6 +347,7 @@ mod tests {
 
     #[test]
     fn threads_do_not_change_a_bit() {
+        let _kept = crate::kernels::simd::testing::keep_level();
         let (rows, n) = (400, 300);
         let ((x, _), (dy, _)) = (cast::<f32>(&random(rows * n, 1, 0.5)), cast::<f32>(&random(rows * n, 2, 0.0)));
         let run = |threads: usize| {

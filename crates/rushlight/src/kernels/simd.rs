@@ -158,12 +158,40 @@ pub(crate) fn max_vectors() -> usize {
     }
 }
 
+/// For tests of this crate, which share one level: those that force it run alone, beside no other that compares bits.
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+    use super::{Level, force_level};
+
+    static LEVEL: RwLock<()> = RwLock::new(());
+
+    /// Keeps others from the level; it is the best again in the end.
+    pub(crate) struct Forced(#[allow(dead_code)] RwLockWriteGuard<'static, ()>);
+
+    pub(crate) fn force_levels() -> Forced {
+        Forced(LEVEL.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn keep_level() -> RwLockReadGuard<'static, ()> {
+        LEVEL.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    impl Drop for Forced {
+        fn drop(&mut self) {
+            force_level(Level::Avx512);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_level_computes_the_same_sum() {
+        let _forced = testing::force_levels();
         let x: Vec<f32> = (0..1000).map(|i| i as f32).collect();
         for level in [Level::Baseline, Level::Avx2, Level::Avx512] {
             force_level(level);
@@ -173,6 +201,5 @@ mod tests {
             );
             assert_eq!(s, 999_000.0);
         }
-        force_level(Level::Avx512);
     }
 }

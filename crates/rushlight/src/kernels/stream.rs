@@ -128,11 +128,12 @@ pub(crate) fn fill<T: Element>(out: &mut [T], value: T) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::{Level, force_level};
+    use super::super::simd::{Level, force_level, testing::force_levels};
     use super::*;
     use crate::f16;
 
     fn check<T: Element + PartialEq>(of: impl Fn(usize) -> T) {
+        let _forced = force_levels();
         for level in [Level::Baseline, Level::Avx512] {
             force_level(level);
             for (start, len) in [(0, 5000), (1, 4999), (3, 40), (5, 0), (17, 16), (15, 2100)] {

@@ -238,6 +238,7 @@ fn winograd_leaves_infinities_and_nan_where_they_are() {
 
 #[test]
 fn the_thread_count_changes_no_bit() {
+    let _kept = crate::kernels::simd::testing::keep_level();
     let mut rng = Rng(13);
     for s in [
         two_dims(3, 17, [9, 14], 20, 3, 1),

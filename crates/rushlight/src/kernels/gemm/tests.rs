@@ -1,4 +1,7 @@
 use super::*;
+use crate::Real;
+use crate::kernels::simd::testing::{force_levels, keep_level};
+use crate::kernels::simd::{Level, force_level};
 use crate::{bf16, f16};
 
 /// A small generator, so that each run sees the same numbers.
@@ -43,6 +46,17 @@ fn layout(rng: &mut Rng, rows: usize, cols: usize, read: bool) -> (isize, isize,
 }
 
 fn check<T: MatMul>(rng: &mut Rng, m: usize, n: usize, k: usize) {
+    check_by::<T>(rng, (m, n, k), "gemm", gemm);
+    check_by::<T>(rng, (m, n, k), "gemm_rounded", gemm_rounded);
+}
+
+/// That `multiply` does what `gemm` is to do.
+fn check_by<T: MatMul>(
+    rng: &mut Rng,
+    (m, n, k): (usize, usize, usize),
+    name: &str,
+    multiply: impl Fn(MatMut<T>, Mat<T>, Mat<T>, bool),
+) {
     let (rs, cs, offset, len) = layout(rng, m, k, true);
     let a = rng.numbers::<T>(len);
     let lhs = Mat { data: &a, offset, rows: m, cols: k, row_stride: rs, col_stride: cs };
@@ -55,14 +69,10 @@ fn check<T: MatMul>(rng: &mut Rng, m: usize, n: usize, k: usize) {
         let index = x.offset as isize + i as isize * x.row_stride + j as isize * x.col_stride;
         x.data[index as usize].to_f64()
     };
-    for (accumulate, round) in [(false, false), (true, false), (false, true), (true, true)] {
+    for accumulate in [false, true] {
         let mut c = before.clone();
         let out = MatMut { data: &mut c, offset, rows: m, cols: n, row_stride: rs, col_stride: cs };
-        if round {
-            gemm_rounded(out, lhs, rhs, accumulate)
-        } else {
-            gemm(out, lhs, rhs, accumulate)
-        }
+        multiply(out, lhs, rhs, accumulate);
         let mut expected = before.clone();
         for i in 0..m {
             for j in 0..n {
@@ -71,7 +81,7 @@ fn check<T: MatMul>(rng: &mut Rng, m: usize, n: usize, k: usize) {
                 *place = T::from_f64(sum + if accumulate { place.to_f64() } else { 0.0 });
             }
         }
-        assert_eq!(c, expected, "{m} x {n} x {k}, accumulate {accumulate}, round {round}");
+        assert_eq!(c, expected, "{name} {m} x {n} x {k}, accumulate {accumulate}");
     }
 }
 
@@ -90,6 +100,28 @@ fn products_of_any_size_and_stride_are_right() {
         check::<f32>(&mut rng, m, n, k);
         check::<bf16>(&mut rng, m, n, k);
     }
+}
+
+#[test]
+fn tiles_are_right_at_every_level_on_any_number_of_threads() {
+    fn check<T: MatMul + Real + Turn>(rng: &mut Rng, sizes: (usize, usize, usize), threads: usize) {
+        check_by::<T>(rng, sizes, "tiles", |mut out, lhs, rhs, accumulate| {
+            assert!(packed::in_tiles(&mut out, lhs, rhs, accumulate, threads));
+        });
+    }
+    let _forced = force_levels();
+    let mut rng = Rng(2);
+    for level in [Level::Baseline, Level::Avx2, Level::Avx512] {
+        force_level(level);
+        for _ in 0..40 {
+            let [m, n, k] = [(); 3].map(|_| [1, 2, 5, 6, 7, 16, 31, 70, 130][rng.below(9)]);
+            let threads = 1 + rng.below(3);
+            parallel::set_num_threads(threads).unwrap();
+            check::<f32>(&mut rng, (m, n, k), threads);
+            check::<f64>(&mut rng, (m, n, k), threads);
+        }
+    }
+    parallel::set_num_threads(0).unwrap();
 }
 
 #[test]
@@ -170,6 +202,7 @@ fn an_output_onto_itself_is_refused() {
 
 #[test]
 fn the_thread_count_changes_no_bit() {
+    let _kept = keep_level();
     let mut rng = Rng(3);
     let mut noise = |len: usize| -> Vec<f32> { (0..len).map(|_| rng.below(1 << 20) as f32 / 1e5 - 5.0).collect() };
     let sizes = [
@@ -185,6 +218,8 @@ fn the_thread_count_changes_no_bit() {
         (1000, 1100, 1),
         (1000, 1100, 2),
         (513, 48, 1500),
+        (61, 67, 45),
+        (7, 300, 100),
     ];
     for (m, n, k) in sizes {
         let (a, b) = (noise(m * k), noise(k * n));

@@ -1,7 +1,7 @@
 //! The f32 functions against f64, over every exponent, at every instruction set.
 
 use super::Functions;
-use crate::kernels::simd::{Level, dispatch, force_level};
+use crate::kernels::simd::{Level, dispatch, force_level, testing::force_levels};
 
 /// Samples of each kind: fewer where the code is slow.
 const DENSITY: u32 = if cfg!(debug_assertions) { 256 } else { 4096 };
@@ -44,6 +44,7 @@ fn check(name: &str, bound: f64, xs: &[f32], f: impl Fn(f32) -> f32 + Copy, exac
         );
         y
     };
+    let _forced = force_levels();
     force_level(Level::Baseline);
     let ys = run();
     let errors = xs.iter().zip(&ys).map(|(x, y)| error(*y, exact(*x as f64)));
