@@ -32,7 +32,7 @@ const ALL_COLS: usize = if cfg!(test) { 64 } else { 4096 };
 const WORK: Range<usize> = match (cfg!(test), cfg!(debug_assertions)) {
     (true, _) => 0..1 << 18,
     (_, true) => 0..0,
-    _ => 3 << 23..usize::MAX,
+    _ => 1 << 26..usize::MAX,
 };
 
 /// Whether the product is large in each direction, and the crate's kernels are not better.
