@@ -7,7 +7,7 @@
 use crate::kernels::parallel::{self, GRAIN};
 use crate::kernels::simd::dispatch;
 use crate::kernels::stream;
-use crate::kernels::strided::{BLOCK, Reader, Scratch, Strided};
+use crate::kernels::strided::{BLOCK, Reader, Scratch, Source, Strided};
 use crate::{Element, Float, Real};
 
 /// `out = f(a)`
@@ -159,7 +159,7 @@ fn blocks2<A: Element, B: Element, R: Element>(
     f: &(dyn Fn(&mut [R], &[A], &[B]) + Sync),
 ) {
     let (a, b) = (Reader::new(a), Reader::new(b));
-    let len = if sources(&[a.begin(), b.begin()]) == 2 { out.len() } else { 0 };
+    let len = if streamed(&[a.source(), b.source()]) { out.len() } else { 0 };
     parallel::chunks(out, GRAIN, |start, piece| {
         let (mut sa, mut sb) = (Scratch::none(), Scratch::none());
         stream::blocks(len, piece, |first, out| {
@@ -179,7 +179,7 @@ fn blocks3<A: Element, B: Element, C: Element, R: Element>(
     f: &(dyn Fn(&mut [R], &[A], &[B], &[C]) + Sync),
 ) {
     let (a, b, c) = (Reader::new(a), Reader::new(b), Reader::new(c));
-    let len = if sources(&[a.begin(), b.begin(), c.begin()]) >= 2 { out.len() } else { 0 };
+    let len = if streamed(&[a.source(), b.source(), c.source()]) { out.len() } else { 0 };
     parallel::chunks(out, GRAIN, |start, piece| {
         let (mut sa, mut sb, mut sc) = (Scratch::none(), Scratch::none(), Scratch::none());
         stream::blocks(len, piece, |first, out| {
@@ -190,11 +190,15 @@ fn blocks3<A: Element, B: Element, C: Element, R: Element>(
     });
 }
 
-/// How many different stretches of memory are read in place. An output is streamed where they are two: else the function
-/// or the gathering takes longer than memory does, and the copy is lost. `x + x` reads one.
-fn sources(places: &[Option<*const u8>]) -> usize {
-    let new = |i: usize| places[i].is_some() && !places[..i].contains(&places[i]);
-    (0..places.len()).filter(|&i| new(i)).count()
+/// Whether an output is streamed: where two operands are read as they lie or are near, so that memory is what the loop
+/// waits for. Functions of one operand (`x + x` is one) and gathering take longer than memory, and the copy would be lost.
+fn streamed(sources: &[Source]) -> bool {
+    let counts = |i: usize| match sources[i] {
+        Source::Stretch(_) => !sources[..i].contains(&sources[i]),
+        Source::Near => true,
+        Source::Gathered => false,
+    };
+    (0..sources.len()).filter(|&i| counts(i)).count() >= 2
 }
 
 #[cfg(test)]
@@ -203,17 +207,21 @@ mod tests {
     use crate::{Layout, Shape};
 
     #[test]
-    fn one_operand_twice_is_one_source() {
+    fn outputs_of_two_operands_are_streamed() {
         let (x, y) = ([1.5f32; 3000], [2.0f32; 3000]);
-        let (whole, column) = (
-            Layout::contiguous(Shape::from(&[3000][..])),
-            Layout::new(Shape::from(&[3000][..]), [0].into_iter().collect(), 0),
+        let layout =
+            |dims: [usize; 2], strides: [isize; 2]| Layout::new(Shape::from(dims), strides.into_iter().collect(), 0);
+        let whole = Layout::contiguous(Shape::from(&[3000][..]));
+        let source = |data, layout: &Layout| Reader::<f32>::new(Strided::new(data, layout)).source();
+        let (a, b) = (source(&x, &whole), source(&y, &whole));
+        let row = source(&x, &layout([30, 100], [0, 1]));
+        let [few, turned] = [layout([2, 1500], [0, 1]), layout([30, 100], [1, 30])].map(|l| source(&x, &l));
+        assert_eq!([row, few, turned], [Source::Near, Source::Gathered, Source::Gathered]);
+        assert!(streamed(&[a, b]) && streamed(&[a, row]) && streamed(&[row, row]));
+        assert!(!streamed(&[a, a]) && !streamed(&[a, turned]) && !streamed(&[row, few]));
+        assert!(
+            streamed(&[a, b, a]) && streamed(&[a, turned, row]) && !streamed(&[a, a, a]) && !streamed(&[few, a, few])
         );
-        let place = |data, layout| Reader::<f32>::new(Strided::new(data, layout)).begin();
-        let (a, b, none) = (place(&x, &whole), place(&y, &whole), place(&x, &column));
-        assert_eq!(none, None);
-        assert_eq!([sources(&[a, a]), sources(&[a, b]), sources(&[a, none])], [1, 2, 1]);
-        assert_eq!([sources(&[a, a, a]), sources(&[a, b, a]), sources(&[none, a, none])], [1, 2, 1]);
         let sum = |out: &mut [f32], of: &[&[f32]]| {
             out.iter_mut().enumerate().for_each(|(i, o)| *o = of.iter().map(|x| x[i]).sum());
         };

@@ -92,6 +92,17 @@ impl<T: Element> Scratch<T> {
     }
 }
 
+/// Where an operand's elements come from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Source {
+    /// A stretch of memory that begins here, read as it lies.
+    Stretch(*const u8),
+    /// Nearby: each is read many times, as a row that is added to all rows.
+    Near,
+    /// Anywhere.
+    Gathered,
+}
+
 /// One operand of an elementwise kernel, ready to be read block by block.
 pub(crate) struct Reader<'a, T> {
     data: &'a [T],
@@ -111,10 +122,14 @@ impl<'a, T: Element> Reader<'a, T> {
         Reader { data: x.data, offset: x.layout.offset(), dims, strides, contiguous: false }
     }
 
-    /// Where its elements begin, if they are read where they lie, in one stream.
+    /// Where its elements come from.
     #[inline]
-    pub fn begin(&self) -> Option<*const u8> {
-        self.contiguous.then(|| self.data[self.offset.min(self.data.len())..].as_ptr().cast())
+    pub fn source(&self) -> Source {
+        if self.contiguous {
+            return Source::Stretch(self.data[self.offset.min(self.data.len())..].as_ptr().cast());
+        }
+        let repeated = self.dims.iter().zip(&self.strides).filter(|d| *d.1 == 0);
+        if repeated.map(|d| *d.0).product::<usize>() >= 8 { Source::Near } else { Source::Gathered }
     }
 
     /// Elements `start..start + n` in row-major order, read in place or gathered into `scratch`.
