@@ -17,7 +17,7 @@ use crate::Result;
 use crate::dtype::Float;
 use crate::kernels::parallel::{self, Shared};
 use crate::kernels::simd::{dispatch, lanes};
-use crate::kernels::turn::{Grid, turn};
+use crate::kernels::turn::{Grid, turn, turn_to};
 use crate::storage::Buffer;
 
 /// Positions whose sums are turned at a time.
@@ -186,27 +186,45 @@ impl<'a, T: Float<Compute: Tiled>> Task<'a, T> {
     ) {
         let Places { at, index, .. } = &self.places[class];
         let steps = &self.plan.steps[class];
+        let size = self.pass.to.iter().product::<usize>();
         for panel in self.plan.panels(group, class) {
-            let row = panel.width * lanes::<T::Compute>();
+            let (row, channels) = (panel.width * lanes::<T::Compute>(), panel.channels.clone());
             let vectors = &self.plan.weights[panel.start..][..steps.len() * row];
+            let mut biases: Vec<T::Compute> = channels.clone().map(&bias).collect();
+            biases.resize(row, T::Compute::default());
+            let biased = biases.iter().any(|b| *b != T::Compute::default());
             for (at, index) in at.chunks(POSITIONS).zip(index.chunks(POSITIONS)) {
                 let sums = &mut self.sums[..at.len() * row];
+                if biased {
+                    sums.chunks_exact_mut(row).for_each(|sums| sums.copy_from_slice(&biases));
+                }
+                let first = index[0];
+                let side_by_side = index[index.len() - 1] - first == index.len() - 1;
+                if side_by_side {
+                    // Short runs all over the output: nothing else foresees them.
+                    channels.clone().for_each(|c| self.out.ask_for(channel(c) + first, index.len()));
+                }
                 let operands = Operands { vectors, unit: row, bases: &[0], scalars: &self.slab, at, steps };
-                tile::sums(panel.width, &operands, sums, false);
-                let to = Grid { data: &mut self.turned[..], row: POSITIONS };
-                turn(Grid { data: sums, row }, to, at.len(), panel.channels.len());
-                let (first, last) = (index[0], index[index.len() - 1]);
+                tile::sums(panel.width, &operands, sums, biased);
+                let (sums, count) = (Grid { data: &*sums, row }, channels.len());
+                if let (true, Some(out)) = (side_by_side, self.out.same()) {
+                    let to = out.pointer(channel(channels.start) + first, (count - 1) * size + index.len());
+                    // SAFETY: each channel and position belongs to one class of one piece of one sample.
+                    unsafe { turn_to(sums, Grid { data: to, row: size }, index.len(), count) };
+                    continue;
+                }
+                turn(sums, Grid { data: &mut self.turned[..], row: POSITIONS }, index.len(), count);
                 dispatch(
                     #[inline(always)]
                     || {
-                        for (c, sums) in panel.channels.clone().zip(self.turned.chunks_exact(POSITIONS)) {
-                            let (start, sums, bias) = (channel(c), &sums[..at.len()], bias(c));
-                            // SAFETY: each channel and position belongs to one class of one piece of one sample.
+                        for (c, sums) in channels.clone().zip(self.turned.chunks_exact(POSITIONS)) {
+                            let (start, sums) = (channel(c), &sums[..index.len()]);
+                            // SAFETY: as above.
                             let at = |i: usize, len: usize| unsafe { self.out.at(start + i, len) };
-                            if last - first == index.len() - 1 {
-                                write(at(first, index.len()), 1, sums, bias);
+                            if side_by_side {
+                                write(at(first, index.len()), 1, sums, T::Compute::default());
                             } else {
-                                index.iter().zip(sums).for_each(|(&i, &x)| at(i, 1)[0] = T::down(x + bias));
+                                index.iter().zip(sums).for_each(|(&i, &x)| at(i, 1)[0] = T::down(x));
                             }
                         }
                     },

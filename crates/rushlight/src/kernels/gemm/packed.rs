@@ -127,6 +127,7 @@ fn pack_group<C: Real + Turn, const W: usize>(lines: Mat<C>, to: &Shared<C>, t: 
 fn pack<C: Real + Turn, const W: usize>(lines: Mat<C>, to: &mut [C]) {
     let Mat { data, offset, rows, cols, row_stride, col_stride } = lines;
     if !rows.is_multiple_of(W) {
+        // For sums that nobody reads; what stood there could be slow to compute with.
         to[rows / W * W * cols..].fill(C::ZERO);
     }
     let at = |i: usize, p: usize| offset.wrapping_add_signed(i as isize * row_stride + p as isize * col_stride);
