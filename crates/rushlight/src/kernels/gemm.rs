@@ -1,7 +1,7 @@
 //! Matrix products: `out = lhs · rhs`, or `out += lhs · rhs`, over strided matrices, one or many.
 //!
 //! `out[i, j] = Σₖ lhs[i, k] · rhs[k, j]` with lhs `[m, k]`, rhs `[k, n]`, out `[m, n]`: 2·m·n·k operations. f32 and
-//! f64 go to the `gemm` crate, large ones on processors with AVX2 to tiles of our own (`packed`), the halves there by way
+//! f64 go to the `gemm` crate, large ones on processors with AVX2 and no more to tiles of our own (`packed`), the halves there by way
 //! of f32 (`gemm_half`). i64 wraps around.
 //!
 //! An element's sum runs over k in an order that only the sizes decide; threads share out elements, never a sum. So
@@ -339,7 +339,10 @@ macro_rules! native {
                 if out.row_stride == 1 && out.col_stride != 1 {
                     return Self::product(out.t(), rhs.t(), lhs.t(), accumulate, threads);
                 }
-                if packed::product(&mut out, lhs, rhs, accumulate, threads) {
+                const L: usize = super::simd::lanes::<$t>();
+                if packed::worthwhile(lhs.rows, rhs.cols, lhs.cols)
+                    && packed::product::<$t, L>(&mut out, lhs, rhs, accumulate, threads)
+                {
                     return;
                 }
                 if has_columns_to_turn(&out, &rhs) {

@@ -3,7 +3,8 @@
 //! A store to a line that is in no cache first reads it, so a large output costs its size twice. Streaming stores do
 //! not read; but what they write must come from memory again, so they are for outputs that no cache would keep, of
 //! loops that wait for memory: the sum of two tensors of 64 MiB took 6.3 ms and takes 4.9 (Zen 4, two cores), that of a
-//! row and a column 4.9 and 3.8 (Zen 3), while functions of one tensor, softmax and cross-entropy lost more by the copy than they gained.
+//! row and a column 4.9 and 3.8 (Zen 3), while functions of one tensor, softmax and cross-entropy lost more by the copy
+//! than they gained.
 
 use super::parallel::{self, GRAIN};
 use super::strided::BLOCK;

@@ -1,5 +1,5 @@
-//! Products of f32 and f64 by tiles of our own, for processors with AVX2 and no AVX-512. There the `gemm` crate waits for
-//! memory a third of the time: its threads bring operands into order each for itself, and nothing asks for the output.
+//! Products of f32 and f64 by tiles of our own, for processors with AVX2 and no AVX-512. There the `gemm` crate loses up
+//! to a quarter to memory: its threads bring operands into order each for itself, and nothing asks for the output.
 //!
 //! Both operands are packed once, by all threads together, into panels in the order that tiles read them: a step of six
 //! rows on the left, a step of one vector of columns on the right (Goto and van de Geijn, "Anatomy of high-performance
@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::{Mat, MatMut, Out, blocks, share};
 use crate::dtype::Real;
 use crate::kernels::parallel::{GRAIN, Shared};
-use crate::kernels::simd::{Level, dispatch, dispatch_fused, lanes, level, prefetch};
+use crate::kernels::simd::{Level, dispatch, dispatch_fused, level, prefetch};
 use crate::kernels::turn::{Grid, Turn, turn_to};
 use crate::storage::Buffer;
 
@@ -36,38 +36,14 @@ const WORK: Range<usize> = match (cfg!(test), cfg!(debug_assertions)) {
 };
 
 /// Whether the product is large in each direction, and the crate's kernels are not better.
-fn worthwhile(m: usize, n: usize, k: usize) -> bool {
+pub(super) fn worthwhile(m: usize, n: usize, k: usize) -> bool {
     let large = m > HIGH && n >= 4 * WIDE && k >= 2 * WIDE && WORK.contains(&m.saturating_mul(n).saturating_mul(k));
     large && level() == Level::Avx2
 }
 
-/// `out = lhs · rhs`, or `out += lhs · rhs`, of matrices that were checked; `false`, and nothing changed, where the `gemm`
-/// crate is the better one or memory was refused.
-pub(super) fn product<C: Real + Turn>(
-    out: &mut MatMut<C>,
-    lhs: Mat<C>,
-    rhs: Mat<C>,
-    accumulate: bool,
-    threads: usize,
-) -> bool {
-    worthwhile(lhs.rows, rhs.cols, lhs.cols) && in_tiles(out, lhs, rhs, accumulate, threads)
-}
-
-/// [`product`] of any sizes but 0, on any processor.
-pub(super) fn in_tiles<C: Real + Turn>(
-    out: &mut MatMut<C>,
-    lhs: Mat<C>,
-    rhs: Mat<C>,
-    accumulate: bool,
-    threads: usize,
-) -> bool {
-    match lanes::<C>() {
-        16 => by_width::<C, 16>(out, lhs, rhs, accumulate, threads),
-        _ => by_width::<C, 8>(out, lhs, rhs, accumulate, threads),
-    }
-}
-
-fn by_width<C: Real + Turn, const L: usize>(
+/// `out = lhs · rhs`, or `out += lhs · rhs`, of matrices that were checked and are not empty, `L` columns to a tile; `false`,
+/// and nothing changed, where memory was refused.
+pub(super) fn product<C: Real + Turn, const L: usize>(
     out: &mut MatMut<C>,
     lhs: Mat<C>,
     rhs: Mat<C>,

@@ -104,9 +104,9 @@ fn products_of_any_size_and_stride_are_right() {
 
 #[test]
 fn tiles_are_right_at_every_level_on_any_number_of_threads() {
-    fn check<T: MatMul + Real + Turn>(rng: &mut Rng, sizes: (usize, usize, usize), threads: usize) {
+    fn check<T: MatMul + Real + Turn, const L: usize>(rng: &mut Rng, sizes: (usize, usize, usize), threads: usize) {
         check_by::<T>(rng, sizes, "tiles", |mut out, lhs, rhs, accumulate| {
-            assert!(packed::in_tiles(&mut out, lhs, rhs, accumulate, threads));
+            assert!(packed::product::<T, L>(&mut out, lhs, rhs, accumulate, threads));
         });
     }
     let _forced = force_levels();
@@ -118,8 +118,8 @@ fn tiles_are_right_at_every_level_on_any_number_of_threads() {
                 [(); 3].map(|_| [1, 2, 5, 7, 16, 35, 50, 70, 130][rng.below(if cfg!(miri) { 7 } else { 9 })]);
             let threads = 1 + rng.below(3);
             parallel::set_num_threads(threads).unwrap();
-            check::<f32>(&mut rng, (m, n, k), threads);
-            check::<f64>(&mut rng, (m, n, k), threads);
+            check::<f32, 16>(&mut rng, (m, n, k), threads);
+            check::<f64, 8>(&mut rng, (m, n, k), threads);
         }
     }
     parallel::set_num_threads(0).unwrap();
